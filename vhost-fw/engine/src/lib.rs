@@ -12,6 +12,7 @@ mod headers;
 mod limits;
 mod matcher;
 mod reply;
+mod sum;
 mod time;
 mod verdict;
 mod vnet;
