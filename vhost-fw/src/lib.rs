@@ -1,1 +1,7 @@
 //! The I/O shell around [`fw_engine`]: queues, uplink, worker, control socket.
+
+mod document;
+mod hex;
+
+pub mod config;
+pub mod rules_file;
