@@ -25,7 +25,6 @@ Examples:
 /// Judge every frame of one VM NIC.
 #[derive(Debug, Parser)]
 #[command(name = "vhost-fw", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
-#[command(max_term_width = 80)]
 pub struct Cli {
     /// What to do; the device runs if nothing is named.
     #[command(subcommand)]
@@ -288,7 +287,6 @@ pub struct DeviceConfig {
 
 const QUEUE_SIZE: u16 = 1024;
 const QUEUE_SIZE_MAX: u16 = 32_768;
-const CONNS: u32 = 65_536;
 const CONNS_MAX: u32 = 1 << 24;
 const MTU_MIN: u16 = 68;
 /// Longest name of a network interface (`IFNAMSIZ` with its final zero).
@@ -355,7 +353,7 @@ impl DeviceArgs {
                 "--queue-size {queue_size}: expected a power of two from 2 to {QUEUE_SIZE_MAX}"
             ));
         }
-        let max_connections = self.max_connections.unwrap_or(CONNS);
+        let max_connections = self.max_connections.unwrap_or(fw_engine::Config::CONNS);
         if !(1..=CONNS_MAX).contains(&max_connections) {
             return Err(format!("--max-connections {max_connections}: expected 1 to {CONNS_MAX}"));
         }
@@ -394,7 +392,9 @@ impl DeviceArgs {
             (None, None, None, Some(UplinkKind::Null)) => UplinkChoice::Null,
             (None, None, None, Some(UplinkKind::Unix(path))) => UplinkChoice::Unix(path.clone()),
             _ => {
-                return Err("name one uplink: --tap, --bridge, --tap-fd or --uplink null|unix:PATH".to_owned());
+                return Err(
+                    "name one uplink: --tap, --bridge, --tap-fd or --uplink null|unix:PATH".to_owned()
+                );
             }
         };
         Ok(choice)

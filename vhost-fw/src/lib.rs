@@ -5,3 +5,4 @@ mod hex;
 
 pub mod config;
 pub mod rules_file;
+pub mod simulate;

@@ -1,2 +1,5 @@
 //! The `vhost-fw` program: read the command line, run the verb, say what went wrong.
-fn main() {}
+use clap::Parser;
+fn main() {
+    let _ = vhost_fw::config::Cli::parse();
+}

@@ -12,8 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use fw_engine::{Matcher, RuleSetError};
-use fw_model::{AddressSet, Cidr, Defaults, Member, RemoteMatch, Rule, RuleSet, SetName, Timers};
+use fw_engine::{PreparedRules, RuleSetError};
+use fw_model::{Addr, AddressSet, Cidr, Defaults, Member, Rule, RuleSet, SetName, Timers};
 
 use crate::document::problems::Problems;
 use crate::document::read::{self, Fields};
@@ -38,11 +38,10 @@ pub fn load(path: &Path, previous: u64) -> Result<RuleSet, RulesFileError> {
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_matcher(path: &Path, previous: u64) -> Result<Arc<Matcher>, RulesFileError> {
-    let name = path.display().to_string();
-    let text = text_of(path, &name)?;
-    let (rules, lines) = read_rules(&text, &name, previous, SystemTime::now())?;
-    Matcher::new(rules).map(Arc::new).map_err(|error| lines.place(error, &name))
+pub fn load_prepared(path: &Path, previous: u64) -> Result<Arc<PreparedRules>, RulesFileError> {
+    let rules = load(path, previous)?;
+    let refused = |error| Lines::default().place(vec![error], &path.display().to_string());
+    PreparedRules::new(rules).map(Arc::new).map_err(refused)
 }
 
 /// Reads the text of a rules file; `name` stands for it in errors.
@@ -51,7 +50,8 @@ pub fn load_matcher(path: &Path, previous: u64) -> Result<Arc<Matcher>, RulesFil
 /// As [`load`].
 pub fn parse(text: &str, name: &str, previous: u64) -> Result<RuleSet, RulesFileError> {
     let (rules, lines) = read_rules(text, name, previous, SystemTime::now())?;
-    Matcher::new(rules).map(|matcher| matcher.rules().clone()).map_err(|error| lines.place(error, name))
+    let findings = PreparedRules::check(&rules);
+    if findings.is_empty() { Ok(rules) } else { Err(lines.place(findings, name)) }
 }
 
 fn read_rules(
@@ -91,9 +91,6 @@ fn document_rules(
         fields.get("address-sets").map_or_else(|| Some(BTreeMap::new()), |node| sets(node, lines, problems));
     let rules =
         fields.get("rules").map_or_else(|| Some(Vec::new()), |node| rules(node, now, lines, problems));
-    if let (Some(sets), Some(rules), Some(node)) = (&address_sets, &rules, fields.get("rules")) {
-        report_unknown_sets(node, rules, sets, problems);
-    }
     let timers = fields.get("timers").map_or(Some(Timers::DEFAULT), |node| bounds::timers(node, problems));
     let limits = fields.get("limits").map_or(Some(bounds::UNLIMITED), |node| bounds::limits(node, problems));
     Some(RuleSet {
@@ -130,7 +127,7 @@ fn sets(
     let mut sets = BTreeMap::new();
     for entry in entries {
         let name = entry.key.parse::<SetName>();
-        let members = members(&entry.value, problems);
+        let members = members(&entry.value, lines, problems);
         match (name, members) {
             (Ok(name), Some(members)) => {
                 lines.sets.insert(name.to_string(), entry.line);
@@ -145,12 +142,13 @@ fn sets(
     (sets.len() == entries.len()).then_some(sets)
 }
 
-fn members(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<Member>> {
+fn members(node: &Node<'_>, lines: &mut Lines, problems: &mut Problems) -> Option<Vec<Member>> {
     let items =
         read::list(node, "address-sets", "[198.51.100.0/24, {address: 10.0.0.20, mac: …}]", problems)?;
     nic::each(items, |item| {
         if let Value::Map(_) = item.value {
             let bound = nic::binding(item, problems)?;
+            lines.bound.insert(bound.address, item.line);
             return Some(Member { prefix: Cidr::host(bound.address), mac: Some(bound.mac) });
         }
         let prefix = read::parsed(item, "address-sets", "an address, a prefix or {address, mac}", problems)?;
@@ -162,37 +160,9 @@ fn rules(node: &Node<'_>, now: SystemTime, lines: &mut Lines, problems: &mut Pro
     let items = read::list(node, "rules", "[{id: web, direction: in, action: allow}]", problems)?;
     nic::each(items, |item| {
         let rule = rule::rule(item, now, problems)?;
-        if let Some(first) = lines.rules.insert(rule.id.to_string(), item.line) {
-            problems
-                .add(item.line, format!("two rules have the id `{}`; the first is on line {first}", rule.id));
-        }
+        lines.rules.insert(rule.id.to_string(), RuleLines::of(item));
         Some(rule)
     })
-}
-
-/// A reference to a set that is not there, told with its own line and the nearest name.
-fn report_unknown_sets(
-    node: &Node<'_>,
-    rules: &[Rule],
-    sets: &BTreeMap<SetName, Arc<AddressSet>>,
-    problems: &mut Problems,
-) {
-    let Value::List(items) = &node.value else { return };
-    let names: Vec<String> = sets.keys().map(ToString::to_string).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    for (item, rule) in items.iter().zip(rules) {
-        if problems.is_full() {
-            break;
-        }
-        for remote in rule.remote.iter().chain(&rule.reply_from) {
-            let RemoteMatch::Set(name) = remote else { continue };
-            if !sets.contains_key(name) {
-                let nearest = read::suggestion(&name.to_string(), &names);
-                problems
-                    .add(item.line, format!("rule `{}`: no address set is named `{name}`{nearest}", rule.id));
-            }
-        }
-    }
 }
 
 /// Where things stand in the file, for what is found wrong when the tree is gone.
@@ -200,20 +170,53 @@ fn report_unknown_sets(
 struct Lines {
     sections: HashMap<String, usize>,
     sets: HashMap<String, usize>,
-    rules: HashMap<String, usize>,
+    /// Set members with a MAC address, the last of each address.
+    bound: HashMap<Addr, usize>,
+    /// The last rule of each id.
+    rules: HashMap<String, RuleLines>,
+}
+
+#[derive(Debug)]
+struct RuleLines {
+    line: usize,
+    fields: Vec<(String, usize)>,
+}
+
+impl RuleLines {
+    fn of(item: &Node<'_>) -> Self {
+        let mut fields = Vec::new();
+        if let Value::Map(entries) = &item.value {
+            fields.extend(entries.iter().map(|entry| (entry.key.to_string(), entry.line)));
+        }
+        Self { line: item.line, fields }
+    }
 }
 
 impl Lines {
-    /// The matcher's refusal with the line of the rule, set or section it names.
-    fn place(&self, error: RuleSetError, file: &str) -> RulesFileError {
-        let named = |kind: &str| error.place.strip_prefix(kind)?.strip_prefix(" `")?.strip_suffix('`');
-        let line = named("rule")
-            .and_then(|id| self.rules.get(id))
-            .or_else(|| self.sets.get(named("address set")?))
-            .or_else(|| self.sections.get(error.place.split(['.', ' ', ':']).next()?));
+    /// The engine's findings, each with the line of what it names.
+    fn place(&self, findings: Vec<RuleSetError>, file: &str) -> RulesFileError {
         let mut problems = Problems::default();
-        problems.add(line.copied().unwrap_or(1), error.to_string());
+        for finding in findings {
+            problems.add(self.line_of(&finding.place).unwrap_or(1), Shown(&finding.to_string()).to_string());
+        }
         problems.into_error(file)
+    }
+
+    /// Places are written "rule `id`: field", "address set `name`", "address 10.0.0.1" or "section: field".
+    fn line_of(&self, place: &str) -> Option<usize> {
+        if let Some(rule) = place.strip_prefix("rule `") {
+            let (id, field) = rule.split_once("`: ").or_else(|| Some((rule.strip_suffix('`')?, "")))?;
+            let lines = self.rules.get(id)?;
+            let field = lines.fields.iter().find(|(key, _)| key == field);
+            return Some(field.map_or(lines.line, |(_, line)| *line));
+        }
+        if let Some(set) = place.strip_prefix("address set `") {
+            return self.sets.get(set.split_once('`')?.0).copied();
+        }
+        if let Some(address) = place.strip_prefix("address ") {
+            return self.bound.get(&address.parse().ok()?).or_else(|| self.sections.get("nic")).copied();
+        }
+        self.sections.get(place.split(':').next()?).copied()
     }
 }
 

@@ -12,7 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fw_engine::{
-    Answer, Answers, Config, Engine, Frame, GuestOffloads, HEAD_LEN, Matcher, Tick, Verdict, VnetHeader, driver_claim,
+    Answer, Answers, Config, Engine, Frame, GuestOffloads, HEAD_LEN, PreparedRules, Tick, Verdict,
+    VnetHeader, driver_claim,
 };
 use fw_model::{By, Direction, Reason, RuleId, VerdictName};
 use serde::Serialize;
@@ -25,7 +26,6 @@ use step::Step;
 
 /// The uplink's MTU where the rules name none.
 const MTU: u16 = 1500;
-const CONNS: u32 = 65_536;
 
 /// Everything the driver can acknowledge.
 const ALL_OFFLOADS: GuestOffloads = GuestOffloads { csum: true, tso4: true, tso6: true, ecn: true };
@@ -64,7 +64,7 @@ pub enum SimulateError {
 /// # Errors
 /// What is wrong with rules, steps or capture; answers up to there are written.
 pub fn run(args: &SimulateArgs, stdin: impl BufRead, out: impl Write) -> Result<(), SimulateError> {
-    let mut simulation = Simulation::new(rules_file::load_matcher(&args.rules, 0)?, out);
+    let mut simulation = Simulation::new(rules_file::load_prepared(&args.rules, 0)?, out);
     match (&args.steps, &args.pcap) {
         (Some(path), _) if path.as_os_str() == "-" => simulation.steps(stdin, "stdin"),
         (Some(path), _) => {
@@ -78,7 +78,7 @@ pub fn run(args: &SimulateArgs, stdin: impl BufRead, out: impl Write) -> Result<
 }
 
 struct Simulation<W> {
-    rules: Arc<Matcher>,
+    rules: Arc<PreparedRules>,
     engine: Engine,
     answers: Answers,
     now: Tick,
@@ -98,7 +98,7 @@ struct Line {
 }
 
 impl<W: Write> Simulation<W> {
-    fn new(rules: Arc<Matcher>, out: W) -> Self {
+    fn new(rules: Arc<PreparedRules>, out: W) -> Self {
         let engine = fresh_engine(&rules, Tick(0));
         Self { rules, engine, answers: Answers::with_capacity(1, 1 << 16), now: Tick(0), out }
     }
@@ -145,7 +145,7 @@ impl<W: Write> Simulation<W> {
     }
 
     fn install(&mut self, path: &Path) -> Result<(), RulesFileError> {
-        self.rules = rules_file::load_matcher(path, self.rules.rules().generation)?;
+        self.rules = rules_file::load_prepared(path, self.rules.rules().generation)?;
         self.pass_time();
         self.engine.install(Arc::clone(&self.rules), self.now);
         Ok(())
@@ -159,7 +159,12 @@ impl<W: Write> Simulation<W> {
         }
     }
 
-    fn judge(&mut self, direction: Direction, bytes: &[u8], vnet: Option<VnetHeader>) -> Result<(), SimulateError> {
+    fn judge(
+        &mut self,
+        direction: Direction,
+        bytes: &[u8],
+        vnet: Option<VnetHeader>,
+    ) -> Result<(), SimulateError> {
         self.pass_time();
         let mtu = self.rules.rules().nic.mtu.unwrap_or(MTU);
         let vnet = vnet.unwrap_or_else(|| driver_claim(bytes, mtu));
@@ -181,7 +186,8 @@ impl<W: Write> Simulation<W> {
 
     fn line(&mut self, direction: Direction, bytes: &[u8], answer: Answer) -> Option<Line> {
         let rule = answer.rule.and_then(|slot| self.engine.rule_id(slot)).cloned();
-        let mut line = Line { verdict: answer.name()?, reason: answer.reason, by: answer.by, rule, ..UNANSWERED };
+        let mut line =
+            Line { verdict: answer.name()?, reason: answer.reason, by: answer.by, rule, ..UNANSWERED };
         if let Verdict::Pass(permit) = answer.verdict {
             let mut frame = bytes.get(..permit.length()).unwrap_or(bytes).to_vec();
             permit.finish(&mut frame);
@@ -223,8 +229,13 @@ impl Line {
 }
 
 /// An engine with these rules and an empty table. The key is fixed: a simulation must repeat itself.
-fn fresh_engine(rules: &Arc<Matcher>, now: Tick) -> Engine {
-    let mut engine = Engine::new(Config { conns: CONNS, hash_key: [0; 16], mtu: MTU });
+fn fresh_engine(rules: &Arc<PreparedRules>, now: Tick) -> Engine {
+    let mut engine = Engine::new(Config {
+        conns: Config::CONNS,
+        fragments: Config::FRAGMENTS,
+        hash_key: [0; 16],
+        mtu: MTU,
+    });
     engine.set_guest_offloads(ALL_OFFLOADS);
     engine.install(Arc::clone(rules), now);
     engine

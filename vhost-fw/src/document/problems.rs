@@ -19,11 +19,6 @@ impl Problems {
         if self.list.len() < TOLD_MAX { self.list.push((line, message.into())) } else { self.more += 1 }
     }
 
-    /// Whether more would only be counted.
-    pub(crate) fn is_full(&self) -> bool {
-        self.list.len() >= TOLD_MAX
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

@@ -32,7 +32,7 @@ impl<'n, 't> Fields<'n, 't> {
         for entry in entries.iter().filter(|entry| !known.contains(&&*entry.key)) {
             let nearest = suggestion(&entry.key, known);
             let key = Shown(&entry.key);
-            problems.add(entry.line, format!("unknown key `{key}`{nearest}; {what} has {}", listed(known)));
+            problems.add(entry.line, format!("unknown key `{key}`{nearest} ({what} has {})", listed(known)));
         }
         Some(Self { line: node.line, what, entries })
     }
@@ -155,7 +155,7 @@ pub(crate) fn text<'n>(node: &'n Node<'_>) -> Option<&'n str> {
 
 /// "; did you mean `x`?" where a known name is near enough.
 pub(crate) fn suggestion(found: &str, known: &[&str]) -> String {
-    let near = |name: &&&str| strsim::damerau_levenshtein(found, name) <= 1 + name.len() / 4;
+    let near = |name: &&&str| strsim::damerau_levenshtein(found, name) <= (found.len() / 3).max(1);
     let distance = |name: &&&str| strsim::damerau_levenshtein(found, name);
     // Measuring takes the length squared for every name: not worth it for long or very many names.
     let worth = found.len() <= 64 && known.len() <= 1000;

@@ -56,19 +56,22 @@ impl fmt::Display for Node<'_> {
     }
 }
 
+/// Letters of foreign text a message shows.
+const SHOWN_MAX: usize = 200;
+
 /// Foreign text as a message shows it: one short printable line.
 pub(crate) struct Shown<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for letter in self.0.chars().take(80) {
+        for letter in self.0.chars().take(SHOWN_MAX) {
             if letter.is_control() {
                 write!(f, "{}", letter.escape_default())?
             } else {
                 write!(f, "{letter}")?
             }
         }
-        if self.0.chars().nth(80).is_some() { f.write_str("…") } else { Ok(()) }
+        if self.0.chars().nth(SHOWN_MAX).is_some() { f.write_str("…") } else { Ok(()) }
     }
 }
 

@@ -161,12 +161,25 @@ fn a_hundred_thousand_members_are_read() {
 }
 
 #[test]
-fn what_the_matcher_refuses_gets_its_line() {
-    let text = format!("{LEAST}address-sets:\n  s: []\nrules:\n  - {{id: y, direction: in, action: drop}}\n");
+fn what_the_engine_refuses_gets_its_line() {
+    let text = format!(
+        "{LEAST}address-sets:\n  s:\n    - {{address: 10.0.0.1, mac: \"52:54:00:00:00:07\"}}\n\
+         rules:\n  - id: y\n    direction: in\n    action: drop\n"
+    );
     let (_, lines) = read_rules(&text, "r.yaml", 0, SystemTime::now()).unwrap();
-    for (place, line) in [("rule `y`", 6), ("address set `s`", 4), ("nic.mac", 1), ("somewhere", 1)] {
-        let error =
-            lines.place(RuleSetError { place: place.to_owned(), message: "wrong".to_owned() }, "r.yaml");
-        assert_eq!(error.to_string(), format!("r.yaml:{line}: {place}: wrong"));
+    for (place, line) in [
+        ("rule `y`", 7),
+        ("rule `y`: action", 9),
+        ("rule `y`: ports", 7),
+        ("rule `z`: ports", 1),
+        ("address set `s`", 4),
+        ("address 10.0.0.1", 5),
+        ("address 10.0.0.2", 1),
+        ("rules", 7),
+        ("nic: mac", 1),
+        ("somewhere", 1),
+    ] {
+        let error = RuleSetError { place: place.to_owned(), message: "wrong".to_owned() };
+        assert_eq!(lines.place(vec![error], "r.yaml").to_string(), format!("r.yaml:{line}: {place}: wrong"));
     }
 }

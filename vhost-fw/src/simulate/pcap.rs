@@ -2,7 +2,7 @@
 //!
 //! Knows draft-ietf-opsawg-pcap section 4. Never knows what a frame means.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{ErrorKind, Read};
 
 const MAGIC_MICRO: u32 = 0xa1b2_c3d4;
 const MAGIC_NANO: u32 = 0xa1b2_3c4d;
@@ -32,9 +32,10 @@ pub(super) struct Capture<R> {
 impl<R: Read> Capture<R> {
     pub(super) fn open(mut input: R) -> Result<Self, String> {
         let mut header = [0; 24];
-        input.read_exact(&mut header).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => "too short for a capture file".to_owned(),
-            _ => error.to_string(),
+        let read = input.read_exact(&mut header);
+        read.map_err(|error| {
+            let short = error.kind() == ErrorKind::UnexpectedEof;
+            if short { "too short for a capture file".to_owned() } else { error.to_string() }
         })?;
         let magic = word(&header, 0, true);
         let (big_endian, per_ms) = match (magic, magic.swap_bytes()) {
@@ -65,7 +66,9 @@ impl<R: Read> Capture<R> {
         let field = |offset| word(&header, offset, self.big_endian);
         let (seconds, fraction, kept, length) = (field(0), field(4), field(8), field(12));
         if kept < length {
-            return Err(format!("frame {number} was cut to {kept} of {length} bytes; capture whole frames (-s 0)"));
+            return Err(format!(
+                "frame {number} was cut to {kept} of {length} bytes; capture whole frames (-s 0)"
+            ));
         }
         let length = usize::try_from(kept).ok().filter(|kept| *kept <= RECORD_LEN_MAX);
         let length = length.ok_or_else(|| format!("frame {number} has {kept} bytes: the file is damaged"))?;
@@ -86,7 +89,7 @@ impl<R: Read> Capture<R> {
                 Ok(0) if have == 0 => return Ok(false),
                 Ok(0) => return Err(self.broken_off()),
                 Ok(count) => have += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.to_string()),
             }
         }

@@ -64,11 +64,17 @@ impl Step {
 
     fn of(written: Written) -> Result<Self, String> {
         match written {
-            Written { from: Some(from), frame: Some(frame), vnet, wait_s: None, reset: None, rules: None } => {
-                Self::frame(&from, &frame, vnet.as_deref())
-            }
+            Written {
+                from: Some(from),
+                frame: Some(frame),
+                vnet,
+                wait_s: None,
+                reset: None,
+                rules: None,
+            } => Self::frame(&from, &frame, vnet.as_deref()),
             Written { from: None, frame: None, vnet: None, wait_s: Some(s), reset: None, rules: None } => {
-                let wait = Duration::try_from_secs_f64(s).map_err(|_| "`wait_s` must be 0 or more".to_owned())?;
+                let wait =
+                    Duration::try_from_secs_f64(s).map_err(|_| "`wait_s` must be 0 or more".to_owned())?;
                 Ok(Self::Wait { ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) })
             }
             Written { from: None, frame: None, vnet: None, wait_s: None, reset: Some(true), rules: None } => {
@@ -91,7 +97,8 @@ impl Step {
         let bytes = hex::decode(frame).ok_or("`frame` must be pairs of hexadecimal digits")?;
         let vnet = match vnet {
             Some(vnet) => {
-                let header: Option<[u8; VnetHeader::LEN]> = hex::decode(vnet).and_then(|bytes| bytes.try_into().ok());
+                let header: Option<[u8; VnetHeader::LEN]> =
+                    hex::decode(vnet).and_then(|bytes| bytes.try_into().ok());
                 let header = header.ok_or("`vnet` must be 24 hexadecimal digits")?;
                 Some(VnetHeader::from_bytes(header))
             }
