@@ -69,10 +69,10 @@ pub struct DeviceArgs {
     /// The NIC's id; the rules must say the same
     #[arg(long, value_name = "ID")]
     pub nic: Option<NicId>,
-    /// Rules in force from the start; SIGHUP reads them again
+    /// Rules from the start; SIGHUP reads them again
     #[arg(long, value_name = "FILE")]
     pub rules: Option<PathBuf>,
-    /// Control socket [/run/portcullis/<nic>/control.sock]
+    /// [/run/portcullis/<nic>/control.sock]
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
     /// Queue pairs [1, the only number yet]
@@ -96,7 +96,7 @@ pub struct DeviceArgs {
     /// error, warn, info, debug or trace [info]
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<log::LevelFilter>,
-    /// Run even where the kernel lacks part of the sandbox
+    /// Run where the kernel lacks sandbox features
     #[arg(long)]
     pub allow_missing_sandbox: bool,
     /// The same keys, in YAML; flags win
@@ -167,7 +167,7 @@ pub struct CtlArgs {
     #[arg(long, value_name = "PATH", group = "target", required = true)]
     pub control: Option<PathBuf>,
     /// How answers are written
-    #[arg(short, long, value_name = "FORM", default_value = "text")]
+    #[arg(short, long, value_name = "FORM", default_value = "text", global = true)]
     pub output: Form,
     /// What to ask.
     #[command(subcommand)]

@@ -4,5 +4,10 @@ mod document;
 mod hex;
 
 pub mod config;
+pub mod control;
+pub mod ctl;
+pub mod decision;
+pub mod observe;
+pub mod reasons;
 pub mod rules_file;
 pub mod simulate;

@@ -15,7 +15,7 @@ use fw_engine::{
     Answer, Answers, Config, Engine, Frame, GuestOffloads, HEAD_LEN, PreparedRules, Tick, Verdict,
     VnetHeader, driver_claim,
 };
-use fw_model::{By, Direction, Reason, RuleId, VerdictName};
+use fw_model::{By, Direction, Explanation, Reason, RuleId, VerdictName};
 use serde::Serialize;
 
 use crate::config::SimulateArgs;
@@ -87,7 +87,7 @@ struct Simulation<W> {
 
 /// One line of the answer; the order of the fields is part of the contract.
 #[derive(Debug, Serialize)]
-struct Line {
+pub(crate) struct Line {
     verdict: VerdictName,
     reason: Reason,
     by: By,
@@ -220,6 +220,12 @@ const UNANSWERED: Line = Line {
     emitted_vnet: Vec::new(),
     replied: Vec::new(),
 };
+
+impl From<Explanation> for Line {
+    fn from(Explanation { verdict, reason, by, rule }: Explanation) -> Self {
+        Self { verdict, reason, by, rule, ..UNANSWERED }
+    }
+}
 
 impl Line {
     fn emit(&mut self, frame: &[u8], vnet: VnetHeader) {
