@@ -5,5 +5,8 @@
 
 pub mod cases;
 pub mod fuzzing;
+pub mod model;
 pub mod program;
+pub mod random;
 pub mod simulator;
+pub mod wire;

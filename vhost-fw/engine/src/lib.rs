@@ -21,6 +21,7 @@ mod pipeline;
 mod prepared;
 mod reply;
 mod revision;
+mod sum;
 mod time;
 mod verdict;
 mod vnet;
