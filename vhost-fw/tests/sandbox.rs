@@ -3,6 +3,11 @@
 //! Each row runs in a process of its own, which closes the sandbox and tries one thing. Knows system calls. Never
 //! knows how the sandbox is made.
 #![expect(unsafe_code, reason = "forbidden system calls are made raw: no library may stand between")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a panic is the report; clippy sees no test harness here"
+)]
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_int, c_long};
@@ -13,8 +18,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
 
 use vhost_fw::sandbox::{Degraded, Missing, Plan, RunAs, Sandbox, data_thread_calls, own_uid};
+use vhost_fw::uplink::{Unix, Uplink};
 
 /// Who tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,13 +191,7 @@ fn work_to_be_done() -> Vec<Row> {
     vec![
         row(Data, "moves bytes, allocates, locks and tells the time", Work, data_work),
         row(LateData, "moves bytes, allocates, locks and tells the time", Work, data_work),
-        row(ListeningData, "asks a listener for its next peer", Work, |_| {
-            // No listener here: that the kernel looks for one is the proof.
-            match call!(SYS_accept4, -1, NULL, NULL, 0) {
-                -1 if last_errno() == libc::EBADF => 0,
-                _ => -1,
-            }
-        }),
+        row(ListeningData, "takes a peer's frame and lets it go", Work, take_a_frame),
         // Checked before the filters: the calls that ask are not among those allowed.
         row(Control, "has no privilege left", Work, |_| 0),
         row(Control, "reads rules and keeps state", Work, |dir| io(files(dir))),
@@ -210,13 +211,32 @@ fn data_work(_: &Path) -> c_long {
         grown.extend_from_within(..);
     }
     let map: HashMap<u32, usize> = (0..1000).map(|number| (number, grown.len())).collect();
-    let lock = std::sync::Mutex::new(map.len());
+    let lock = Mutex::new(map.len());
     let start = std::time::Instant::now();
     drop(grown);
     let before = std::time::SystemTime::now();
     let written = call!(SYS_write, 2, c"".as_ptr(), 0);
     assert!(start.elapsed().as_secs() < 60 && before.elapsed().is_ok());
     written + i64::from(*lock.lock().unwrap() != 1000)
+}
+
+/// From a peer that connected, spoke and left before the sandbox closed.
+fn take_a_frame(_: &Path) -> c_long {
+    let mut uplink = UPLINK.lock().unwrap().take().unwrap();
+    let mut buffer = [0; 100];
+    // Ends the process if a call was refused, so that the result needs no words.
+    let (first, then) = (uplink.recv(&mut buffer).ok().flatten(), uplink.recv(&mut buffer).ok().flatten());
+    if first == Some(30) && then.is_none() { 0 } else { -1 }
+}
+
+/// An uplink with one frame in it.
+fn listen_and_be_spoken_to(path: &Path) -> Unix {
+    let uplink = Unix::listen(path, None).unwrap();
+    let (family, kind) = (rustix::net::AddressFamily::UNIX, rustix::net::SocketType::SEQPACKET);
+    let peer = rustix::net::socket(family, kind, None).unwrap();
+    rustix::net::connect(&peer, &rustix::net::SocketAddrUnix::new(path).unwrap()).unwrap();
+    rustix::net::send(&peer, &[0; 30], rustix::net::SendFlags::empty()).unwrap();
+    uplink
 }
 
 fn files(dir: &Path) -> std::io::Result<()> {
@@ -260,6 +280,8 @@ fn assert_nothing_kept(was_root: bool, has_service_user: bool, degraded: &[Degra
     }
 }
 
+static UPLINK: Mutex<Option<Unix>> = Mutex::new(None);
+
 thread_local! {
     static LISTENER: std::cell::RefCell<Option<UnixListener>> = const { std::cell::RefCell::new(None) };
 }
@@ -278,6 +300,9 @@ fn inside(row: &Row, dir: &Path) -> ! {
     let control = state.join("control.sock");
     if row.name.starts_with("serves") {
         LISTENER.set(Some(UnixListener::bind(&control).unwrap()));
+    }
+    if row.name.starts_with("takes a peer") {
+        *UPLINK.lock().unwrap() = Some(listen_and_be_spoken_to(&state.join("uplink.sock")));
     }
     let nic = "web-1".parse().unwrap();
     let sandbox = Sandbox::prepare(&Plan {
@@ -348,10 +373,15 @@ fn run(number: usize, row: &Row) -> Result<Option<&'static str>, String> {
         .stdin(Stdio::null())
         .spawn()
         .unwrap();
+    let mut spoken = Ok(());
     if row.name.starts_with("serves") {
-        speak(&dir.path().join("state/control.sock"))?;
+        spoken = speak(&dir.path().join("state/control.sock"));
+        if spoken.is_err() {
+            child.kill().unwrap();
+        }
     }
     let status = child.wait().unwrap();
+    spoken?;
     let must = match (status.code(), row.must) {
         (Some(NO_LANDLOCK), _) => return Ok(Some("this kernel has no Landlock")),
         (Some(NO_SECCOMP), _) => return Ok(Some("this kernel has no seccomp filters")),

@@ -201,7 +201,7 @@ fn without_offloads_the_kernel_completes_checksums() {
     }
     let mut tap = Tap::open("t0", None).unwrap();
     let speaker = wire::speaker("t0");
-    let mut ask = |tap: &mut Tap| {
+    let ask = |tap: &mut Tap| {
         speaker.send_to(b"hello", "10.9.0.255:7").unwrap();
         let record = recv_until(tap, |frame| frame.ends_with(b"hello"));
         record[0] & 1 == 1
