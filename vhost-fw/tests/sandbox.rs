@@ -435,7 +435,9 @@ fn main() -> ExitCode {
     for listens in [false, true] {
         let calls = data_thread_calls(listens);
         eprintln!("a data thread has {calls} system calls (uplink listens: {listens})");
-        failed += usize::from(!(1..=20).contains(&calls));
+        // A debug build's standard library makes one more.
+        let most = 20 + usize::from(cfg!(debug_assertions));
+        failed += usize::from(!(1..=most).contains(&calls));
     }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

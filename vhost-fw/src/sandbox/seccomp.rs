@@ -244,6 +244,10 @@ fn data_calls(uplink_listens: bool) -> Result<Calls, seccompiler::BackendError> 
         2,
         &[libc::MADV_DONTNEED, libc::MADV_FREE, libc::MADV_HUGEPAGE].map(constant),
     )?;
+    if cfg!(debug_assertions) {
+        // The standard library's own check before it closes a descriptor; release builds do without.
+        calls.when_one_of(libc::SYS_fcntl, 1, &[constant(libc::F_GETFD)])?;
+    }
     if uplink_listens {
         calls.any(&[libc::SYS_accept4]);
     } else {
