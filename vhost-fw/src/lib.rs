@@ -11,3 +11,6 @@ pub mod observe;
 pub mod reasons;
 pub mod rules_file;
 pub mod simulate;
+mod fingerprint;
+pub mod sandbox;
+pub mod uplink;
