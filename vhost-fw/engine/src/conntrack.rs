@@ -108,7 +108,12 @@ impl Table {
     }
     /// Whether an ICMP error that goes `direction` and quotes this may pass: it quotes a frame of a living conn
     /// that went the other way, and its sequence number is in window. Changes nothing.
-    pub(crate) fn related(&self, _quote: &Quote, _direction: Direction, _vlan: u16) -> Result<ConnId, Reason> {
+    pub(crate) fn related(
+        &self,
+        _quote: &Quote,
+        _direction: Direction,
+        _vlan: u16,
+    ) -> Result<ConnId, Reason> {
         todo!("H3")
     }
     /// Stamps a conn that was judged again and is still allowed.

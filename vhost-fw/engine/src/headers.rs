@@ -167,8 +167,12 @@ pub(crate) struct Icmp {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IcmpMessage {
-    EchoRequest { id: u16 },
-    EchoReply { id: u16 },
+    EchoRequest {
+        id: u16,
+    },
+    EchoReply {
+        id: u16,
+    },
     /// An error, with what it quotes.
     Error(Quote),
     /// Redirect of either family; nothing behind its header was read.

@@ -32,8 +32,15 @@ impl VnetHeader {
     pub const LEN: usize = 12;
 
     /// No claim: a whole frame with complete checksums.
-    pub const NONE: Self =
-        Self { flags: 0, gso_type: 0, hdr_len: 0, gso_size: 0, csum_start: 0, csum_offset: 0, num_buffers: 0 };
+    pub const NONE: Self = Self {
+        flags: 0,
+        gso_type: 0,
+        hdr_len: 0,
+        gso_size: 0,
+        csum_start: 0,
+        csum_offset: 0,
+        num_buffers: 0,
+    };
 }
 
 impl VnetHeader {
