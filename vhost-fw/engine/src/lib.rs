@@ -22,7 +22,7 @@ pub use frame::{FRAME_LEN_MAX, Frame, HEAD_LEN};
 pub use matcher::{Matcher, RuleSetError};
 pub use time::Tick;
 pub use verdict::{Answer, Answers, Permit, RuleSlot, Verdict};
-pub use vnet::{GuestOffloads, VnetHeader};
+pub use vnet::{GuestOffloads, VnetHeader, driver_claim};
 
 use std::sync::Arc;
 
