@@ -106,7 +106,7 @@ impl Engine {
         let limits = set.limits;
         let conns = limits.conns.unwrap_or(self.config.conns).min(self.config.conns);
         self.state.table.set_limits(conns, limits.half_open.unwrap_or(conns / 4));
-        self.state.fragments.set_limit(limits.fragments.unwrap_or(self.config.fragments));
+        self.state.fragments.set_limit(limits.fragments.unwrap_or(self.config.fragments) as usize);
         self.state.expectations.set_limit(limits.expectations.map_or(usize::MAX, |limit| limit as usize));
         self.state.meters = Meters::new(Some(&limits));
         self.state.link.mtu = set.nic.mtu.unwrap_or(self.config.mtu).into();
@@ -138,6 +138,10 @@ impl Engine {
         }
         let timed_out = self.state.fragments.expire(now);
         self.state.ledger.count_reasons(Reason::FragmentTimeout, timed_out);
+        let lost = self.state.fragments.take_lost();
+        self.state.ledger.count_reasons(Reason::FragmentOverlap, lost.overlap);
+        self.state.ledger.count_reasons(Reason::FragmentMalformed, lost.malformed);
+        self.state.ledger.count_reasons(Reason::FragmentLimit, lost.limit);
         let Some(rules) = self.rules.as_deref_mut() else { return };
         if rules.expire(now, self.state.epoch.wrapping_add(1)) {
             self.state.epoch = self.state.epoch.wrapping_add(1);

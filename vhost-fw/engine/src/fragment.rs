@@ -109,6 +109,8 @@ pub(crate) struct Fragments {
     /// What one source may hold: a quarter of everything.
     source_datagrams: usize,
     source_chunks: usize,
+    /// Chunks that a limit of the rules' own keeps empty.
+    reserved: usize,
     /// No datagram's time is over before.
     due: Option<Tick>,
     /// Fragments that were found overdue since `expire` last ran.
@@ -126,6 +128,7 @@ impl Fragments {
             pieces: vec![None; arena.len()],
             source_datagrams: datagrams / 4,
             source_chunks: arena.len() / 4,
+            reserved: 0,
             arena,
             datagrams: vec![None; datagrams],
             free: (0..datagrams).rev().collect(),
@@ -136,6 +139,13 @@ impl Fragments {
             lost: Lost::default(),
             scratch: vec![0; crate::FRAME_LEN_MAX],
         }
+    }
+
+    /// Lowers the room to `bytes`; what is held beyond that goes as new fragments come.
+    pub(crate) fn set_limit(&mut self, bytes: usize) {
+        let chunks = self.arena.len().min(bytes / arena::CHUNK);
+        self.reserved = self.arena.len() - chunks;
+        self.source_chunks = chunks / 4;
     }
 
     /// Takes a whole frame that is a fragment (`headers.net` is IP with `fragment` set). It is kept for
@@ -285,7 +295,7 @@ impl Fragments {
         for _ in 0..EVICTIONS_MAX {
             let victim = if self.sources.chunks(&own) + needed > self.source_chunks {
                 self.sources.oldest(&own, Some(slot))
-            } else if self.arena.free() < needed {
+            } else if self.arena.free() < needed + self.reserved {
                 self.sources.oldest_of_most_chunks(slot)
             } else {
                 return true;

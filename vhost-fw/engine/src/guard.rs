@@ -130,6 +130,21 @@ impl Guard {
         Ok(self.as_switched(cleared))
     }
 
+    /// Whether `addr` is one the NIC may use.
+    pub(crate) fn owns(&self, addr: Addr) -> bool {
+        self.identity.answers_to(addr)
+    }
+
+    /// The VLAN its frames carry; 0 = untagged.
+    pub(crate) fn vlan(&self) -> u16 {
+        self.identity.vlan.unwrap_or(0)
+    }
+
+    /// The MAC address `addr` is bound to, if it is.
+    pub(crate) fn peer_mac(&self, addr: Addr) -> Option<MacAddr> {
+        self.peers.mac_of(addr)
+    }
+
     fn check_ether(&self, direction: Direction, ether: &Ether) -> Checked<()> {
         require(ether.vlan == self.identity.vlan, Reason::VlanRefused, GuardRule::Vlan)?;
         let mac = GuardRule::Mac;

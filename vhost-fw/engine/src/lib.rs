@@ -21,7 +21,6 @@ mod pipeline;
 mod prepared;
 mod reply;
 mod revision;
-mod sum;
 mod time;
 mod verdict;
 mod vnet;

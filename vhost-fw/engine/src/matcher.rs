@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 /// they share is the first match. Neither step depends on how many rules there are, only on how many 4,096-rule
 /// blocks and on how many differently used address sets hold the address.
 #[derive(Debug)]
-pub struct Matcher {
+pub(crate) struct Matcher {
     rules: RuleSet,
     lines: Lines,
     remotes: Remotes,
@@ -75,7 +75,7 @@ impl Matcher {
     ///
     /// # Errors
     /// The first thing wrong, with its place and the remedy.
-    pub fn new(rules: RuleSet) -> Result<Self, RuleSetError> {
+    pub(crate) fn new(rules: RuleSet) -> Result<Self, RuleSetError> {
         if let Some(first) = Self::check(&rules).into_iter().next() {
             return Err(first);
         }
@@ -89,13 +89,13 @@ impl Matcher {
     /// or not further down, two rules with one id, two MAC addresses for one address, contradictory fields, more of
     /// something than there may be.
     #[must_use]
-    pub fn check(rules: &RuleSet) -> Vec<RuleSetError> {
+    pub(crate) fn check(rules: &RuleSet) -> Vec<RuleSetError> {
         check::check(rules)
     }
 
     /// The rule set it was built from.
     #[must_use]
-    pub const fn rules(&self) -> &RuleSet {
+    pub(crate) const fn rules(&self) -> &RuleSet {
         &self.rules
     }
 

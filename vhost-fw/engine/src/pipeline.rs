@@ -210,6 +210,10 @@ impl Station<'_> {
             Ok(headers) => headers,
             Err(reason) => return Decision::drop(reason, By::Guard, sane),
         };
+        // RFC 6980 section 5: neighbour discovery never comes in fragments.
+        if matches!(&headers.net, Net::Ip(ip) if matches!(ip.l4, L4::Icmp(icmp) if matches!(icmp.message, IcmpMessage::Nd(_)))) {
+            return Decision::drop(Reason::NdMalformed, By::Guard, Some(RuleSlot::guard(GuardRule::Nd)));
+        }
         match self.rules.guard().check(direction, &headers) {
             Err(refusal) => Decision::drop(refusal.reason, By::Guard, Some(RuleSlot::guard(refusal.rule))),
             Ok(Cleared::Allowed(rule)) => Decision::pass(Reason::Guard, By::Guard, Some(RuleSlot::guard(rule))),

@@ -40,7 +40,7 @@ impl Index {
         for _ in 0..=self.mask {
             let words = self.bucket(bucket)?;
             let (entries, went_further) = words.split_at_checked(ENTRIES)?;
-            for entry in entries.iter().filter(|entry| **entry & TAG_MASK == tag) {
+            for entry in entries.iter().filter(|entry| **entry & TAG_MASK == tag && **entry != 0) {
                 let place = place_of(*entry);
                 if is_it(place) {
                     return Some(place);

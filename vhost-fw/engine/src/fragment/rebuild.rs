@@ -4,7 +4,7 @@
 
 use super::Fragments;
 use super::arrival::Start;
-use crate::sum::Sum;
+use crate::headers::checksum;
 
 impl Fragments {
     /// Writes the datagram in `slot` into the scratch and gives its length; `None` if it is not whole.
@@ -43,12 +43,7 @@ fn write_lengths(ip: &mut [u8], start: Start, ip_length: usize) -> Option<()> {
     }
     ip.get_mut(2..4)?.copy_from_slice(&u16::try_from(ip_length).ok()?.to_be_bytes());
     ip.get_mut(6..8)?.fill(0);
-    ip.get_mut(10..12)?.fill(0);
-    let checksum = header_checksum(ip);
+    let checksum = checksum::ipv4_header(ip);
     ip.get_mut(10..12)?.copy_from_slice(&checksum.to_be_bytes());
     Some(())
-}
-
-fn header_checksum(header: &[u8]) -> u16 {
-    Sum::ZERO.add(header).checksum()
 }

@@ -70,7 +70,7 @@ impl Part {
         frame.extend(place.to_be_bytes());
         frame.extend([64, self.protocol, 0, 0]);
         frame.extend([198, 51, 100, self.source, 10, 0, 0, 10]);
-        let checksum = crate::sum::Sum::ZERO.add(&frame[ether.length..]).checksum();
+        let checksum = crate::headers::checksum::ipv4_header(&frame[ether.length..]);
         frame[ether.length + 10..ether.length + 12].copy_from_slice(&checksum.to_be_bytes());
         frame.extend(&self.data);
         let source = Addr::v4([198, 51, 100, self.source]);

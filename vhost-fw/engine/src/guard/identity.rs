@@ -113,6 +113,11 @@ impl Peers {
         self.0.get(&addr).is_none_or(|bound| *bound == mac)
     }
 
+    /// The MAC address `addr` is bound to.
+    pub(super) fn mac_of(&self, addr: Addr) -> Option<MacAddr> {
+        self.0.get(&addr).copied()
+    }
+
     /// Whether `addr` is known to be `mac`'s.
     pub(super) fn knows(&self, addr: Addr, mac: MacAddr) -> bool {
         self.0.get(&addr) == Some(&mac)

@@ -6,7 +6,7 @@ use fw_model::{Addr, MacAddr, Protocol};
 
 use super::REPLY_LEN_MAX;
 use crate::headers::TcpFlags;
-use crate::sum::Sum;
+use crate::headers::checksum::{self, Sum};
 
 const HOP_LIMIT: u8 = 64;
 const IPV4_HEADER: usize = 20;
@@ -105,7 +105,7 @@ impl Envelope {
             let [.., a, b, c, d] = addr.bits().to_be_bytes();
             frame.put(&[a, b, c, d])?;
         }
-        let checksum = checksum(Sum::ZERO, frame.since(start)?);
+        let checksum = checksum::ipv4_header(frame.since(start)?);
         frame.patch(start + 10, checksum)
     }
 
@@ -129,16 +129,12 @@ impl Envelope {
         let pseudo = if protocol == Protocol::ICMP {
             Sum::ZERO
         } else {
-            Sum::pseudo_header(self.source, self.destination, protocol, upper.len())
+            Sum::pseudo(self.source, self.destination, protocol, u32::try_from(upper.len()).ok()?)
         };
-        let checksum = checksum(pseudo, upper);
+        let checksum = pseudo.bytes(upper).checksum();
         frame.patch(start + field, checksum)?;
         Some(frame.length)
     }
-}
-
-fn checksum(pseudo: Sum, bytes: &[u8]) -> u16 {
-    pseudo.add(bytes).checksum()
 }
 
 /// A frame as it grows.
