@@ -1,14 +1,21 @@
-//! The laboratory.
+//! The laboratory: what tests are made of.
+//!
+//! Cases from files, the program under test, a second stupid firewall, hosts with bridges and real guests. Knows the
+//! product from outside. Never is part of it.
 
 pub mod bench;
+pub mod cases;
 pub mod firewall;
+pub mod fuzzing;
 pub mod host;
 pub mod image;
 pub mod probe;
 pub mod process;
+pub mod program;
 pub mod programs;
 pub mod quickstart;
 pub mod rung;
+pub mod simulator;
 pub mod site;
 pub mod suite;
 pub mod switch;

@@ -57,6 +57,18 @@ impl Addr {
         if self.is_v4() { v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4) } else { IpAddr::V6(v6) }
     }
 
+    /// Whether this names a group: multicast of either family (RFC 5771, RFC 4291 section 2.7) or IPv4's limited
+    /// broadcast. A subnet's broadcast address cannot be told from here.
+    #[must_use]
+    pub const fn is_group(self) -> bool {
+        if self.is_v4() {
+            let low = self.0 & 0xffff_ffff;
+            low >> 28 == 0xe || low == 0xffff_ffff
+        } else {
+            self.0 >> 120 == 0xff
+        }
+    }
+
     /// The link-local address a MAC address makes: `fe80::/64` and the modified EUI-64 identifier
     /// (RFC 4291 appendix A).
     #[must_use]

@@ -90,8 +90,8 @@ pub struct ConnInfo {
     pub state: String,
     /// The rule that admitted it; absent for the default.
     pub rule: Option<RuleId>,
-    /// The generation of rules it was last judged by.
-    pub generation: u64,
+    /// Whether it was judged by the rules in force; if not, it will be before its next frame.
+    pub current: bool,
     /// Milliseconds it has left without a frame.
     pub remaining_ms: u64,
 }

@@ -1,0 +1,230 @@
+//! The engine's state and its verbs.
+//!
+//! Input is frames, rules and time; output is answers. Owns the stations' state and hands it to them; decides nothing
+//! itself. Never knows where frames come from or go to.
+
+use std::sync::Arc;
+
+use fw_model::{By, ConnFilter, ConnInfo, Explanation, Probe, Reason, RuleId, Stats};
+
+use crate::conntrack::Table;
+use crate::expectation::Expectations;
+use crate::explain;
+use crate::fragment::Fragments;
+use crate::frame::Frame;
+use crate::in_force::InForce;
+use crate::ledger::Ledger;
+use crate::meter::Meters;
+use crate::pipeline::{self, Reading};
+use crate::prepared::PreparedRules;
+use crate::revision::Sweep;
+use crate::time::Tick;
+use crate::verdict::{Answers, RuleSlot};
+use crate::vnet::{GuestOffloads, Link};
+
+/// What an engine is made with; it cannot change later.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// Most conns at any time; rules may lower it.
+    pub conns: u32,
+    /// Bytes of fragments held at any time; rules may not raise it.
+    pub fragments: u32,
+    /// The key of the conn table's hash: 128 random bits, one key per process.
+    pub hash_key: [u8; 16],
+    /// The uplink's MTU in bytes, used where the rules name none.
+    pub mtu: u16,
+}
+
+impl Config {
+    /// Conns where nothing else is said.
+    pub const CONNS: u32 = 65_536;
+    /// Bytes of held fragments where nothing else is said.
+    pub const FRAGMENTS: u32 = 1 << 20;
+}
+
+/// Closings of conns one call of [`Engine::expire`] does at most.
+const EXPIRE_STEP: usize = 256;
+
+/// One shard of one NIC's firewall.
+#[derive(Debug)]
+pub struct Engine {
+    config: Config,
+    rules: Option<Box<InForce>>,
+    readings: Vec<Reading>,
+    state: State,
+}
+
+/// What the engine remembers, apart from the rules.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) link: Link,
+    pub(crate) table: Table,
+    pub(crate) fragments: Fragments,
+    pub(crate) expectations: Expectations,
+    pub(crate) meters: Meters,
+    pub(crate) ledger: Ledger,
+    pub(crate) sweep: Option<Sweep>,
+    pub(crate) swept: Option<u64>,
+    epoch: u32,
+}
+
+impl Engine {
+    /// An engine without rules: it drops every frame ([`Reason::NoRules`]). Everything it will ever need for frames
+    /// is allocated here.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let guest = GuestOffloads { csum: false, tso4: false, tso6: false, ecn: false };
+        let state = State {
+            link: Link { mtu: config.mtu.into(), guest },
+            table: Table::new(config.conns, config.conns / 4, config.hash_key),
+            fragments: Fragments::new(usize::try_from(config.fragments).unwrap_or(0)),
+            expectations: Expectations::new(),
+            meters: Meters::new(None),
+            ledger: Ledger::new(),
+            sweep: None,
+            swept: None,
+            epoch: 0,
+        };
+        Self { config, rules: None, readings: Vec::with_capacity(pipeline::BATCH), state }
+    }
+
+    /// Tells the engine what the guest's driver acknowledged.
+    pub const fn set_guest_offloads(&mut self, offloads: GuestOffloads) {
+        self.state.link.guest = offloads;
+    }
+
+    /// Judges a batch (any number of frames; 32 is a good one), in order. `answers` is emptied first, its outbox
+    /// excepted: that is the caller's to empty.
+    pub fn judge(&mut self, batch: &[Frame<'_>], now: Tick, answers: &mut Answers) {
+        pipeline::judge(&mut self.state, self.rules.as_deref(), &mut self.readings, batch, now, answers);
+    }
+
+    /// Puts rules in force. From the return on no frame passes that they forbid. Living conns are judged again
+    /// before their next frame, and by the sweep that [`Engine::expire`] runs.
+    pub fn install(&mut self, rules: Arc<PreparedRules>, now: Tick) {
+        let set = rules.rules();
+        let limits = set.limits;
+        let conns = limits.conns.unwrap_or(self.config.conns).min(self.config.conns);
+        self.state.table.set_limits(conns, limits.half_open.unwrap_or(conns / 4));
+        self.state.fragments.set_limit(limits.fragments.unwrap_or(self.config.fragments));
+        self.state.expectations.set_limit(limits.expectations.map_or(usize::MAX, |limit| limit as usize));
+        self.state.meters = Meters::new(Some(&limits));
+        self.state.link.mtu = set.nic.mtu.unwrap_or(self.config.mtu).into();
+        let slots = self.state.ledger.put_in_force(set.rules.iter().map(|rule| &rule.id));
+        self.state.epoch = self.state.epoch.wrapping_add(1);
+        self.state.sweep = Some(Sweep { next_slot: 0, generation: set.generation });
+        self.rules = Some(Box::new(InForce::new(rules, slots, self.state.epoch, now)));
+    }
+
+    /// When [`Engine::expire`] has something to do next; `None` if never, as things are.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Tick> {
+        if self.state.sweep.is_some() {
+            return Some(Tick(0));
+        }
+        let rules = self.rules.as_ref().and_then(|rules| rules.next_due());
+        [self.state.table.next_due(), self.state.fragments.next_due(), rules].into_iter().flatten().min()
+    }
+
+    /// Lets time pass: closes conns and datagrams whose time is over, ends expired rules, and sweeps conns after a
+    /// change of rules. One call takes a bounded time; call again while `next_due` is not in the future.
+    pub fn expire(&mut self, now: Tick, answers: &mut Answers) {
+        for _ in 0..EXPIRE_STEP {
+            let Some(closed) = self.state.table.pop_due(now) else { break };
+            self.state.ledger.conn_closed(closed.rule);
+        }
+        let timed_out = self.state.fragments.expire(now);
+        self.state.ledger.count_reasons(Reason::FragmentTimeout, timed_out);
+        let Some(rules) = self.rules.as_deref_mut() else { return };
+        if rules.expire(now, self.state.epoch.wrapping_add(1)) {
+            self.state.epoch = self.state.epoch.wrapping_add(1);
+            self.state.sweep = Some(Sweep { next_slot: 0, generation: rules.generation() });
+        }
+        self.state.sweep(rules, now, answers);
+    }
+
+    /// The living conns that match, `limit` at most.
+    #[must_use]
+    pub fn conns(&self, filter: &ConnFilter, limit: usize, now: Tick) -> Vec<ConnInfo> {
+        let slots = 0..self.state.table.slots();
+        slots.filter_map(|slot| self.conn(slot, filter, now)).take(limit).collect()
+    }
+
+    fn conn(&self, slot: u32, filter: &ConnFilter, now: Tick) -> Option<ConnInfo> {
+        let view = self.state.table.info(self.state.table.id_at(slot)?, now)?;
+        let rule = view.admitted.rule.and_then(|slot| self.state.ledger.rule_id(slot));
+        let rules = self.rules.as_ref()?;
+        filter.matches(&view.flow, rule).then(|| ConnInfo {
+            flow: view.flow,
+            opener: view.opener,
+            state: view.state.to_owned(),
+            rule: rule.cloned(),
+            current: view.admitted.epoch == rules.epoch(),
+            remaining_ms: view.remaining_ms,
+        })
+    }
+
+    /// Closes the living conns that match and says how many; TCP is told at both ends, through the outbox.
+    pub fn kill(&mut self, filter: &ConnFilter, now: Tick, answers: &mut Answers) -> u64 {
+        let Some(rules) = self.rules.as_deref() else { return 0 };
+        let mut killed = 0;
+        for slot in 0..self.state.table.slots() {
+            let Some(id) = self.state.table.id_at(slot) else { continue };
+            let Some(view) = self.state.table.info(id, now) else { continue };
+            let rule = view.admitted.rule.and_then(|slot| self.state.ledger.rule_id(slot));
+            if filter.matches(&view.flow, rule) {
+                self.state.revoke(rules, id, now, answers);
+                killed += 1;
+            }
+        }
+        killed
+    }
+
+    /// The conns that were opened, changed or closed since the last call, for a copy that follows the table: `visit`
+    /// gets each one's slot and, if it lives, what it is now.
+    pub fn changed(&mut self, now: Tick, mut visit: impl FnMut(u32, Option<ConnInfo>)) {
+        let mut slots = Vec::new();
+        self.state.table.take_changed(|slot, _| slots.push(slot));
+        for slot in slots {
+            visit(slot, self.conn(slot, &ConnFilter::default(), now));
+        }
+    }
+
+    /// What would happen to a first frame, and why: the path of `judge` without its effects.
+    #[must_use]
+    pub fn explain(&self, probe: &Probe) -> Explanation {
+        match self.rules.as_deref() {
+            Some(rules) => explain::explain(&self.state, rules, probe),
+            None => explain::refused(Reason::NoRules, By::Guard, None),
+        }
+    }
+
+    /// Counters and generations. `log_lost` and `frozen` are the shell's to fill in.
+    #[must_use]
+    pub fn stats(&self, now: Tick) -> Stats {
+        let generation = self.rules.as_ref().map(|rules| rules.generation());
+        Stats {
+            nic: self.rules.as_ref().map(|rules| rules.rules().rules().nic.id.clone()),
+            generation,
+            enforced: generation,
+            swept: self.state.swept,
+            conns: self.state.table.len() as u64,
+            frames: self.state.ledger.frames(),
+            drops: self.state.ledger.drops(),
+            rules: self.state.ledger.rule_counts(now),
+            log_lost: 0,
+            frozen: false,
+        }
+    }
+
+    /// Counts a frame the shell had to drop for a reason of the device.
+    pub fn count_drop(&mut self, reason: Reason) {
+        self.state.ledger.count_reason(reason);
+    }
+
+    /// The id of a rule an answer names.
+    #[must_use]
+    pub fn rule_id(&self, slot: RuleSlot) -> Option<&RuleId> {
+        self.state.ledger.rule_id(slot)
+    }
+}
