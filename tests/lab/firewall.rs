@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::process::Process;
-use crate::programs;
+use crate::program;
 
 /// The network side of a firewall under test.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,7 @@ pub struct Firewall {
     nic: String,
     process: Process,
     uplink: Uplink,
+    words: Vec<String>,
     folder: PathBuf,
 }
 
@@ -61,11 +62,20 @@ impl Firewall {
     /// # Errors
     /// It does not start, or refuses the rules: the error shows what it said.
     pub fn start(nic: &str, rules: &str, uplink: Uplink, folder: &Path) -> Result<Self> {
+        Self::start_with(nic, rules, uplink, &[], folder)
+    }
+
+    /// As [`Firewall::start`], with more words on its command line.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_with(nic: &str, rules: &str, uplink: Uplink, words: &[&str], folder: &Path) -> Result<Self> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         let folder = folder.join(nic);
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("rules.yaml"), rules)?;
-        let process = launch(nic, &uplink, &folder)?;
-        let mut firewall = Self { nic: nic.to_owned(), process, uplink, folder };
+        let process = launch(nic, &uplink, &words, &folder)?;
+        let mut firewall = Self { nic: nic.to_owned(), process, uplink, words, folder };
         firewall.wait()?;
         Ok(firewall)
     }
@@ -105,7 +115,7 @@ impl Firewall {
         if let Uplink::Unix(path) = &self.uplink {
             let _ = fs::remove_file(path);
         }
-        self.process = launch(&self.nic, &self.uplink, &self.folder)?;
+        self.process = launch(&self.nic, &self.uplink, &self.words, &self.folder)?;
         self.wait()
     }
 
@@ -121,7 +131,7 @@ impl Firewall {
     /// # Errors
     /// It is refused: the error is what the program said.
     pub fn ctl(&self, verb: &[&str]) -> Result<Value> {
-        let output = Command::new(programs::ours("vhost-fw")?)
+        let output = Command::new(program::ours("vhost-fw")?)
             .arg("ctl")
             .arg("--control")
             .arg(self.control())
@@ -196,8 +206,8 @@ impl Firewall {
     }
 }
 
-fn launch(nic: &str, uplink: &Uplink, folder: &Path) -> Result<Process> {
-    let mut command = Command::new(programs::ours("vhost-fw")?);
+fn launch(nic: &str, uplink: &Uplink, words: &[String], folder: &Path) -> Result<Process> {
+    let mut command = Command::new(program::ours("vhost-fw")?);
     command.arg("--socket").arg(folder.join("vhost.sock")).args(["--nic", nic]);
     command.arg("--rules").arg(folder.join("rules.yaml")).arg("--control").arg(folder.join("control.sock"));
     match uplink {
@@ -206,5 +216,6 @@ fn launch(nic: &str, uplink: &Uplink, folder: &Path) -> Result<Process> {
         Uplink::Unix(path) => command.arg("--uplink").arg(format!("unix:{}", path.display())),
         Uplink::Null => command.args(["--uplink", "null"]),
     };
+    command.args(words);
     Process::start("vhost-fw", &mut command, folder)
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::process::{Process, run};
-use crate::programs;
+use crate::program;
 
 /// Tells a program that it already is where [`enter`] would bring it.
 pub const INSIDE: &str = "PORTCULLIS_NAMESPACE";
@@ -61,8 +61,8 @@ pub fn enter(stay: Stay) -> Result<()> {
     if env::var_os(INSIDE).is_some() {
         return Ok(());
     }
-    let unshare = programs::need("unshare")?;
-    programs::need("ip")?;
+    let unshare = program::need("unshare")?;
+    program::need("ip")?;
     let mut why = String::new();
     for flags in ways(stay) {
         let trial = "ip link add pc0 type bridge && ip tuntap add pc1 mode tap && ip link set pc1 master pc0";
@@ -106,7 +106,7 @@ impl Host {
         ] {
             ip(&command)?;
         }
-        let Some(program) = programs::on_path("dnsmasq") else { return Ok(Self { dnsmasq: None }) };
+        let Some(program) = program::on_path("dnsmasq") else { return Ok(Self { dnsmasq: None }) };
         let mut command = Command::new(program);
         command.args([
             "--no-daemon",
@@ -149,7 +149,7 @@ impl Host {
 /// # Errors
 /// It fails; the error is what it said.
 pub fn ip(command: &str) -> Result<String> {
-    let program = programs::need("ip")?;
+    let program = program::need("ip")?;
     run(&program.display().to_string(), &command.split_whitespace().collect::<Vec<_>>())
 }
 

@@ -11,7 +11,7 @@ use std::time::UNIX_EPOCH;
 use anyhow::{Context, Result, bail};
 
 use crate::process::run;
-use crate::programs;
+use crate::program;
 
 mod archive;
 mod kernel;
@@ -51,7 +51,7 @@ impl Image {
     #[must_use]
     pub fn folder() -> PathBuf {
         env::var_os("PORTCULLIS_IMAGES")
-            .map_or_else(|| programs::work_tree().join("images/.cache"), PathBuf::from)
+            .map_or_else(|| program::repository().join("images/.cache"), PathBuf::from)
     }
 
     /// The image, made first where it is missing or its parts have changed.
@@ -116,8 +116,8 @@ impl Image {
 
 /// Programs that go into the guest.
 fn guest_parts() -> Result<Vec<PathBuf>> {
-    let mut parts = vec![programs::ours("guest-probe")?];
-    parts.extend(programs::on_path("iperf3"));
+    let mut parts = vec![program::ours("guest-probe")?];
+    parts.extend(program::on_path("iperf3"));
     Ok(parts)
 }
 
@@ -154,7 +154,7 @@ fn bare(kernel: &Kernel, modules: &[&str], init: &[u8]) -> Result<Archive> {
 }
 
 fn static_busybox() -> Result<PathBuf> {
-    let busybox = programs::need("busybox")?;
+    let busybox = program::need("busybox")?;
     if libraries(&busybox).is_empty() {
         return Ok(busybox);
     }
@@ -187,7 +187,7 @@ fn stamp(kernel: &Kernel, parts: &[PathBuf]) -> String {
         include_str!("../../images/init.sh"),
         include_str!("../../images/udhcpc.sh")
     );
-    for part in parts.iter().cloned().chain(programs::on_path("busybox")) {
+    for part in parts.iter().cloned().chain(program::on_path("busybox")) {
         let age = fs::metadata(&part).and_then(|about| about.modified()).ok();
         let age = age.and_then(|age| age.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
         stamp.push_str(&format!("{} {}\n", part.display(), age.as_nanos()));

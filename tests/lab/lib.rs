@@ -12,7 +12,6 @@ pub mod image;
 pub mod probe;
 pub mod process;
 pub mod program;
-pub mod programs;
 pub mod quickstart;
 pub mod rung;
 pub mod simulator;

@@ -12,7 +12,7 @@ use anyhow::Result;
 use crate::host::{self, Stay};
 use crate::image::Image;
 use crate::probe::{Expected, Family, Probe, Service};
-use crate::programs;
+use crate::program;
 use crate::rung::{Rung, Wiring};
 use crate::site::{Site, Who};
 
@@ -65,7 +65,7 @@ pub fn run(stay: Stay) -> Result<bool> {
     let start = Instant::now();
     let step = |what: &str| say(&format!("[{:3} s] {what}", start.elapsed().as_secs()));
     step("making the guest image (Debian's cloud kernel and busybox)")?;
-    programs::ours("vhost-fw")?;
+    program::ours("vhost-fw")?;
     let image = Image::ensure()?;
     step("looking for the best VMM this machine carries")?;
     let rung = Rung::pick(&image, wiring)?;
@@ -102,7 +102,7 @@ fn keep(site: Site, folder: &Path) -> Result<()> {
     let web = site.web.firewall.control();
     let bridged = site.host.is_some();
     let ids: Vec<String> = site.let_go().iter().map(u32::to_string).collect();
-    let vhost_fw = programs::ours("vhost-fw")?;
+    let vhost_fw = program::ours("vhost-fw")?;
     say(&format!("still running, with its logs in {}", folder.display()))?;
     say(&format!("  look:  {} ctl --control {} stats", vhost_fw.display(), web.display()))?;
     if let Some(vm) = ids.first().filter(|_| bridged) {

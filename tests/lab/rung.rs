@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::image::Image;
 use crate::process::{Process, run};
-use crate::programs;
+use crate::program;
 
 /// The program that runs a VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl Rung {
     /// There is no QEMU, or it is older than 7.2.
     pub fn pick(image: &Image, wiring: Wiring) -> Result<Self> {
         let kvm = kvm_boots(image);
-        if let Some(vmm) = programs::on_path("cloud-hypervisor").filter(|_| kvm) {
+        if let Some(vmm) = program::on_path("cloud-hypervisor").filter(|_| kvm) {
             return Ok(Self { vmm: Vmm::CloudHypervisor(vmm), processor: Processor::Kvm, wiring });
         }
         let processor = if kvm { Processor::Kvm } else { Processor::Emulated };
@@ -96,7 +96,7 @@ impl Rung {
 /// # Errors
 /// There is none, or it is too old.
 pub fn qemu() -> Result<Vmm> {
-    let program = programs::need("qemu-system-x86_64")?;
+    let program = program::need("qemu-system-x86_64")?;
     let said = run(&program.display().to_string(), &["--version"])?;
     let version = said.split_whitespace().skip_while(|word| *word != "version").nth(1).unwrap_or_default();
     let mut numbers = version.split('.').map_while(|number| number.parse().ok());

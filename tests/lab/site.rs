@@ -14,7 +14,7 @@ use crate::firewall::{Firewall, Uplink};
 use crate::host::{self, Host};
 use crate::image::Image;
 use crate::process::Process;
-use crate::programs;
+use crate::program;
 use crate::rung::{Rung, Wiring};
 use crate::vm::{Spec, Vm, Wire};
 
@@ -155,7 +155,7 @@ impl Site {
         if let Some(place) = self.place(who) {
             return Ok(place.vm.run(command)?.text);
         }
-        let path = format!("{}:{}", programs::folder()?.display(), env::var("PATH").unwrap_or_default());
+        let path = format!("{}:{}", program::folder()?.display(), env::var("PATH").unwrap_or_default());
         let output = Command::new("sh").args(["-c", command]).env("PATH", path).output()?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -182,7 +182,7 @@ fn wire_of(folder: &Path, end: End) -> PathBuf {
 }
 
 fn start_switch(folder: &Path) -> Result<Process> {
-    let mut command = Command::new(programs::ours("lab")?);
+    let mut command = Command::new(program::ours("lab")?);
     command.arg("switch").args([WEB, CLIENT].map(|end| wire_of(folder, end)));
     Process::start("switch", &mut command, folder)
 }

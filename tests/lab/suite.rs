@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::programs;
+use crate::program;
 
 /// How much is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +94,7 @@ fn count_before(counts: &str, word: &str) -> u64 {
 pub fn run(size: Size) -> Result<bool> {
     let start = Instant::now();
     let mut tally = Tally::default();
-    programs::build()?;
+    program::build()?;
     let mut words = vec!["test", "--workspace", "--no-fail-fast"];
     if size == Size::Long {
         words.extend(["--", "--include-ignored"]);
@@ -110,7 +110,7 @@ pub fn run(size: Size) -> Result<bool> {
 
 fn cargo(words: &[&str], size: Size, tally: &mut Tally) -> Result<bool> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .current_dir(programs::work_tree())
+        .current_dir(program::repository())
         .args(words)
         .env(SIZE, size.word())
         .stdin(Stdio::null())

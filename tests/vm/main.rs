@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use fw_tests::host::{self, Stay};
 use fw_tests::image::Image;
-use fw_tests::programs;
+use fw_tests::program;
 use fw_tests::rung::{self, Processor, Rung, Vmm, Wiring};
 use fw_tests::site::Site;
 
@@ -23,7 +23,7 @@ use report::Report;
 fn main() -> ExitCode {
     // The switch's rung needs no namespace, but losing one hurts nobody: all rungs share the one entered here.
     let bridge = if env::var_os(host::INSIDE).is_none() && !asks_for_list() {
-        programs::build().and_then(|()| host::enter(Stay::Ends)).map_err(|why| format!("{why:#}"))
+        program::build().and_then(|()| host::enter(Stay::Ends)).map_err(|why| format!("{why:#}"))
     } else {
         Ok(())
     };
@@ -44,7 +44,7 @@ fn asks_for_list() -> bool {
 
 fn everything(report: &mut Report, bridge: Result<(), String>) -> Result<()> {
     for program in ["qemu-system-x86_64", "busybox"] {
-        if programs::on_path(program).is_none() && env::var_os("PORTCULLIS_KVM").is_none() {
+        if program::on_path(program).is_none() && env::var_os("PORTCULLIS_KVM").is_none() {
             report.ignore("real_guests", &format!("there is no {program} on this machine"));
             return Ok(());
         }
@@ -95,7 +95,7 @@ fn cloud_hypervisor(report: &mut Report, image: &Image) {
     if !report.wants(NAME) {
         return;
     }
-    match (programs::on_path("cloud-hypervisor"), rung::kvm_boots(image)) {
+    match (program::on_path("cloud-hypervisor"), rung::kvm_boots(image)) {
         (None, _) => report.ignore(NAME, "there is no cloud-hypervisor on the path"),
         (Some(_), true) => {
             report.note("cloud_hypervisor_was_the_rung_of_bridge", &is_cloud_hypervisor(image))

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use fw_tests::host;
 use fw_tests::image::Image;
 use fw_tests::process::Process;
-use fw_tests::programs;
+use fw_tests::program;
 use fw_tests::rung::{self, Vmm};
 use fw_tests::suite::{SIZE, Size};
 
@@ -35,10 +35,10 @@ pub(crate) fn run(report: &mut Report, image: &Image, vmm: &Path) -> Result<()> 
     let me = env::current_exe()?;
     let mut parts = vec![me.clone(), vmm.to_owned()];
     for name in ["vhost-fw", "guest-probe", "lab"] {
-        parts.push(programs::ours(name)?);
+        parts.push(program::ours(name)?);
     }
-    parts.push(programs::need("ip")?);
-    parts.extend(programs::on_path("dnsmasq"));
+    parts.push(program::need("ip")?);
+    parts.extend(program::on_path("dnsmasq"));
     let outer = folder.path().join("outer");
     let name = me.file_name().and_then(|name| name.to_str()).context("a test program without a name")?;
     let orders = format!(
