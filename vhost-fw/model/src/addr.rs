@@ -185,7 +185,8 @@ impl Cidr {
     /// Whether `addr` lies in the prefix.
     #[must_use]
     pub fn contains(self, addr: Addr) -> bool {
-        addr.0 & mask(self.length) == self.network.0 && (self.length >= 96 || self.network.is_v4() == addr.is_v4())
+        addr.0 & mask(self.length) == self.network.0
+            && (self.length >= 96 || self.network.is_v4() == addr.is_v4())
     }
 }
 
@@ -206,7 +207,11 @@ impl FromStr for Cidr {
             .filter(|length| *length <= bits && (text.len() == addr_len(text) + 1 + length_len(*length)))
             .ok_or_else(|| AddrError::PrefixLength(text.to_owned(), bits))?;
         let cidr = Self::new(addr, written + (128 - bits));
-        if cidr.network == addr { Ok(cidr) } else { Err(AddrError::HostBits(text.to_owned(), cidr.to_string())) }
+        if cidr.network == addr {
+            Ok(cidr)
+        } else {
+            Err(AddrError::HostBits(text.to_owned(), cidr.to_string()))
+        }
     }
 }
 
@@ -340,7 +345,9 @@ mod tests {
 
     #[test]
     fn wrong_text_says_what_is_wrong() {
-        assert!(matches!("10.0.0.1/24".parse::<Cidr>(), Err(AddrError::HostBits(_, network)) if network == "10.0.0.0/24"));
+        assert!(
+            matches!("10.0.0.1/24".parse::<Cidr>(), Err(AddrError::HostBits(_, network)) if network == "10.0.0.0/24")
+        );
         for text in ["10.0.0.0/33", "10.0.0.0/+24", "10.0.0.0/024", "10.0.0.0/", "::/129"] {
             assert!(matches!(text.parse::<Cidr>(), Err(AddrError::PrefixLength(..))), "{text}");
         }

@@ -12,13 +12,14 @@ mod rule;
 
 pub use addr::{Addr, AddrError, Cidr, PortRange};
 pub use control::{
-    By, ConnFilter, ConnInfo, Explanation, FrameCounts, PROTOCOL_VERSION, Probe, Reply, Request, RuleCounts, Stats,
-    VerdictName,
+    By, ConnFilter, ConnInfo, Explanation, FrameCounts, PROTOCOL_VERSION, Probe, Reply, Request, RuleCounts,
+    Stats, VerdictName,
 };
 pub use flow::{Direction, FlowKey, Protocol};
 pub use nic::{Binding, GuardSwitches, LinkLocal, MacAddr, NicId, NicIdError, NicIdentity, VlanId};
 pub use reason::Reason;
 pub use rule::{
-    Action, AddressSet, Default as DefaultAction, Defaults, Helper, IcmpMatch, Limits, Member, OnRevoke, ProtocolMatch,
-    Rate, RateLimits, RemoteMatch, Rule, RuleId, RuleIdError, RuleLimits, RuleSet, SetName, Timers,
+    Action, AddressSet, Default as DefaultAction, Defaults, Helper, IcmpMatch, Limits, Member, OnRevoke,
+    ProtocolMatch, Rate, RateLimits, RemoteMatch, Rule, RuleId, RuleIdError, RuleLimits, RuleSet, SetName,
+    Timers,
 };

@@ -71,7 +71,8 @@ impl FromStr for MacAddr {
         let mut mac = [0; 6];
         let mut parts = text.split(':');
         for byte in &mut mac {
-            let part = parts.next().filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()));
+            let part =
+                parts.next().filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()));
             *byte = u8::from_str_radix(part.ok_or_else(wrong)?, 16).map_err(|_| wrong())?;
         }
         if parts.next().is_none() { Ok(Self(mac)) } else { Err(wrong()) }
@@ -110,7 +111,11 @@ impl TryFrom<u16> for VlanId {
     type Error = String;
 
     fn try_from(number: u16) -> Result<Self, String> {
-        if (1..=4094).contains(&number) { Ok(Self(number)) } else { Err(format!("VLAN {number} is not 1 to 4094")) }
+        if (1..=4094).contains(&number) {
+            Ok(Self(number))
+        } else {
+            Err(format!("VLAN {number} is not 1 to 4094"))
+        }
     }
 }
 

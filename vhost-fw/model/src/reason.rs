@@ -216,7 +216,11 @@ impl FromStr for Reason {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.iter().copied().find(|reason| reason.name() == text).ok_or_else(|| format!("`{text}` is no reason"))
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|reason| reason.name() == text)
+            .ok_or_else(|| format!("`{text}` is no reason"))
     }
 }
 
@@ -235,7 +239,8 @@ mod tests {
 
     #[test]
     fn only_the_first_five_pass() {
-        let passing: Vec<_> = Reason::ALL.iter().filter(|reason| reason.is_pass()).map(|r| r.name()).collect();
+        let passing: Vec<_> =
+            Reason::ALL.iter().filter(|reason| reason.is_pass()).map(|r| r.name()).collect();
         assert_eq!(passing, ["new", "established", "related", "stateless", "guard"]);
     }
 }

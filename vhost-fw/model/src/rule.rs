@@ -195,7 +195,8 @@ impl FromStr for IcmpMatch {
             return Ok(Self { v4: *v4, v6: *v6, code: None });
         }
         let wrong = || format!("`{text}` is no ICMP type: a name as nft writes it, a number, or type/code");
-        let number = |text: &str| text.parse::<u8>().ok().filter(|_| !text.starts_with('+')).ok_or_else(wrong);
+        let number =
+            |text: &str| text.parse::<u8>().ok().filter(|_| !text.starts_with('+')).ok_or_else(wrong);
         let (kind, code) = match text.split_once('/') {
             Some((kind, code)) => (number(kind)?, Some(number(code)?)),
             None => (number(text)?, None),
@@ -390,7 +391,8 @@ impl RuleSet {
     /// The MAC address the set binds to `addr`, where more than one place could say so: gateways, shared
     /// addresses and set members, in this order.
     pub fn bindings(&self) -> impl Iterator<Item = (Addr, MacAddr)> + '_ {
-        let nic = self.nic.gateways.iter().chain(&self.nic.shared).map(|binding| (binding.address, binding.mac));
+        let nic =
+            self.nic.gateways.iter().chain(&self.nic.shared).map(|binding| (binding.address, binding.mac));
         let members = self.address_sets.values().flat_map(|set| &set.members);
         nic.chain(members.filter_map(|member| member.mac.map(|mac| (member.prefix.network(), mac))))
     }

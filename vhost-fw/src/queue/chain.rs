@@ -1,0 +1,141 @@
+//! One descriptor chain (virtio 1.2 section 2.7.5): from its head to the buffers it names.
+//!
+//! Every descriptor is read once, and everything a driver must not do makes the chain bad: a bad chain names no
+//! buffer at all. Knows descriptors and guest memory. Never knows what buffers hold.
+
+use virtio_queue::desc::split::Descriptor;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+
+use super::memory::{Memory, Slice};
+use super::ring::View;
+
+/// Most descriptors of one chain, those of its indirect table included.
+pub(crate) const DESCRIPTORS_MAX: usize = 1024;
+
+const DESCRIPTOR: usize = 16;
+
+/// Which way a queue's buffers go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// We read them: the driver transmits.
+    FromGuest,
+    /// We write them: the driver receives.
+    ToGuest,
+}
+
+/// A chain that breaks the rules, or whose buffers are not in guest memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BadChain;
+
+/// Appends the buffers of the chain at `head` to `slices` and gives their length in bytes, `limit` at most. A bad
+/// chain appends nothing.
+pub(crate) fn walk<'m>(
+    view: &View<'m>,
+    memory: &'m Memory,
+    head: u16,
+    way: Way,
+    limit: usize,
+    slices: &mut Vec<Slice<'m>>,
+) -> Result<usize, BadChain> {
+    let kept = slices.len();
+    let mut walk = Walk { memory, way, limit, slices, descriptors: 0, total: 0 };
+    match walk.table(view, head) {
+        Ok(()) => Ok(walk.total),
+        Err(bad) => {
+            slices.truncate(kept);
+            Err(bad)
+        }
+    }
+}
+
+struct Walk<'s, 'm> {
+    memory: &'m Memory,
+    way: Way,
+    limit: usize,
+    slices: &'s mut Vec<Slice<'m>>,
+    descriptors: usize,
+    total: usize,
+}
+
+impl<'m> Walk<'_, 'm> {
+    /// Descriptors of the ring's own table: no more than the ring has, else they go in a circle.
+    fn table(&mut self, view: &View<'m>, head: u16) -> Result<(), BadChain> {
+        let mut index = head;
+        for _ in 0..view.size() {
+            let descriptor = view.descriptor(index).ok_or(BadChain)?;
+            if descriptor.refers_to_indirect_table() {
+                if !view.indirect() || descriptor.has_next() {
+                    return Err(BadChain);
+                }
+                return self.indirect(descriptor);
+            }
+            self.buffer(descriptor)?;
+            if !descriptor.has_next() {
+                return Ok(());
+            }
+            index = descriptor.next();
+        }
+        Err(BadChain)
+    }
+
+    /// Descriptors of an indirect table, which may not lead to another.
+    fn indirect(&mut self, table: Descriptor) -> Result<(), BadChain> {
+        let length = usize::try_from(table.len()).map_err(|_| BadChain)?;
+        let entries = length / DESCRIPTOR;
+        if length % DESCRIPTOR != 0 || entries == 0 || entries > DESCRIPTORS_MAX {
+            return Err(BadChain);
+        }
+        let near = GuestMemoryBackend::get_slice(self.memory, table.addr(), length).ok();
+        let mut index = 0;
+        for _ in 0..entries {
+            if index >= entries {
+                return Err(BadChain);
+            }
+            let descriptor = match &near {
+                Some(slice) => slice.read_obj(DESCRIPTOR * index).map_err(|_| BadChain)?,
+                None => self.far_descriptor(table.addr(), index)?,
+            };
+            if descriptor.refers_to_indirect_table() {
+                return Err(BadChain);
+            }
+            self.buffer(descriptor)?;
+            if !descriptor.has_next() {
+                return Ok(());
+            }
+            index = usize::from(descriptor.next());
+        }
+        Err(BadChain)
+    }
+
+    /// Of a table that lies across two regions.
+    fn far_descriptor(&self, table: GuestAddress, index: usize) -> Result<Descriptor, BadChain> {
+        let offset = u64::try_from(DESCRIPTOR * index).map_err(|_| BadChain)?;
+        let address = table.0.checked_add(offset).ok_or(BadChain)?;
+        self.memory.read_obj(GuestAddress(address)).map_err(|_| BadChain)
+    }
+
+    fn buffer(&mut self, descriptor: Descriptor) -> Result<(), BadChain> {
+        self.descriptors += 1;
+        let wrong_way = descriptor.is_write_only() != (self.way == Way::ToGuest);
+        if self.descriptors > DESCRIPTORS_MAX || wrong_way {
+            return Err(BadChain);
+        }
+        let length = usize::try_from(descriptor.len()).map_err(|_| BadChain)?;
+        if length == 0 {
+            return Ok(());
+        }
+        self.total = self.total.checked_add(length).filter(|total| *total <= self.limit).ok_or(BadChain)?;
+        let address = descriptor.addr();
+        if let Ok(slice) = GuestMemoryBackend::get_slice(self.memory, address, length) {
+            self.slices.push(slice);
+            return Ok(());
+        }
+        for slice in GuestMemoryBackend::get_slices(self.memory, address, length) {
+            self.slices.push(slice.map_err(|_| BadChain)?);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
