@@ -93,12 +93,12 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
     control::block_signals().map_err(doing("blocking signals"))?;
     let opened = Opened::new(config, &settled)?;
     let sandbox = close_sandbox(config, &settled)?;
-    let Opened { uplink, vmm, listener, control_file, uplink_file, log } = opened;
+    let Opened { uplink, engine, vmm, listener, control_file, uplink_file, log } = opened;
     let observer =
         DecisionLog::start(settled.nic.clone(), log).map_err(doing("starting the decision log"))?;
     let mtu = uplink.mtu();
     let device = Device::start(DeviceOptions {
-        engine: engine(config, mtu).map_err(doing("drawing the hash key"))?,
+        engine,
         uplink,
         mac: settled.mac,
         mtu,
@@ -174,6 +174,7 @@ enum Vmm {
 /// Everything that needs privileges to be opened.
 struct Opened {
     uplink: Box<dyn Uplink>,
+    engine: Engine,
     vmm: Vmm,
     listener: std::os::unix::net::UnixListener,
     control_file: SocketFile,
@@ -186,6 +187,7 @@ impl Opened {
         // First, because it tells a second process of one NIC to go before it touches the first one's tap.
         let (listener, control_file) = control::bind(&settled.control)?;
         let uplink = uplink::open(&config.uplink, &settled.nic, config.mtu)?;
+        let engine = engine(config, uplink.mtu()).map_err(doing("/dev/urandom"))?;
         let uplink_file = match &config.uplink {
             UplinkChoice::Unix(path) => {
                 Some(SocketFile::of(path).map_err(doing(&path.display().to_string()))?)
@@ -206,7 +208,7 @@ impl Opened {
             }
             None => Box::new(io::stderr()),
         };
-        Ok(Self { uplink, vmm, listener, control_file, uplink_file, log })
+        Ok(Self { uplink, engine, vmm, listener, control_file, uplink_file, log })
     }
 }
 
