@@ -1,3 +1,5 @@
+//! Command lines and config files, right and wrong.
+
 use clap::CommandFactory;
 
 use super::*;
