@@ -132,7 +132,12 @@ fn step(packet: &Value) -> Option<Step> {
         return Some(Step::Frame(Frame { from: from.to_owned(), bytes: bytes(frame), vnet: None, expect }));
     }
     let (vnet, frame) = (text("/virtio/hdr_hex")?, text("/virtio/frame_hex")?);
-    Some(Step::Frame(Frame { from: "guest".to_owned(), bytes: bytes(frame), vnet: Some(bytes(vnet)), expect }))
+    Some(Step::Frame(Frame {
+        from: "guest".to_owned(),
+        bytes: bytes(frame),
+        vnet: Some(bytes(vnet)),
+        expect,
+    }))
 }
 
 #[expect(clippy::panic, reason = "a word nobody knows would let a case pass unread")]

@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use fw_engine::{Answers, Config, Engine, Frame, GuestOffloads, HEAD_LEN, Permit, PreparedRules, Tick, Verdict, VnetHeader};
+use fw_engine::{
+    Answers, Config, Engine, Frame, GuestOffloads, HEAD_LEN, Permit, PreparedRules, Tick, Verdict, VnetHeader,
+};
 use fw_model::{Direction, VerdictName};
 
 const RULES: [&str; 2] =
@@ -12,7 +14,8 @@ const RULES: [&str; 2] =
 
 fn prepared(place: usize, generation: u64) -> Arc<PreparedRules> {
     let text = RULES.get(place % RULES.len()).copied().unwrap_or_default();
-    let rules = vhost_fw::rules_file::parse(text, "policy", generation).unwrap_or_else(|error| broken(&error));
+    let rules =
+        vhost_fw::rules_file::parse(text, "policy", generation).unwrap_or_else(|error| broken(&error));
     Arc::new(PreparedRules::new(rules).unwrap_or_else(|error| broken(&error)))
 }
 
@@ -65,7 +68,11 @@ fn verdict(frame: &Frame<'_>) -> Asked {
 }
 
 fn fits(permit: &Permit, frame: &Frame<'_>) {
-    assert!(permit.length() <= frame.length && permit.length() >= 14, "{permit:?} for {} bytes", frame.length);
+    assert!(
+        permit.length() <= frame.length && permit.length() >= 14,
+        "{permit:?} for {} bytes",
+        frame.length
+    );
     assert_eq!(permit.direction(), frame.direction);
 }
 

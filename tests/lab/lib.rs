@@ -5,5 +5,6 @@
 
 pub mod cases;
 pub mod fuzzing;
+pub mod guest;
 pub mod program;
 pub mod simulator;

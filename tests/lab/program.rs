@@ -23,7 +23,9 @@ pub fn vhost_fw() -> PathBuf {
         let profile = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.to_owned()));
         let Some(profile) = profile else { panic!("this test does not know where it is") };
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--package", "vhost-fw", "--bin", "vhost-fw"]).current_dir(repository());
+        cargo
+            .args(["build", "--quiet", "--package", "vhost-fw", "--bin", "vhost-fw"])
+            .current_dir(repository());
         if profile.ends_with("release") {
             cargo.arg("--release");
         }

@@ -47,7 +47,8 @@ impl Simulator {
     pub fn new(rules: &Path) -> Self {
         let mut command = Command::new(program::vhost_fw());
         command.args(["simulate", "--steps", "-", "--rules"]).arg(rules);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("vhost-fw starts");
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("vhost-fw starts");
         let steps = child.stdin.take().expect("its stdin");
         let answers = BufReader::new(child.stdout.take().expect("its stdout"));
         Self { child, steps, answers }

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-use fw_engine::{Answers, Engine, Matcher, Tick};
+use fw_engine::{Answers, Engine, PreparedRules, Tick};
 use fw_model::{ConnFilter, Probe, Reply};
 use vmm_sys_util::epoll::EpollEvent;
 
@@ -39,7 +39,7 @@ const OUTBOX: usize = 256 * 1024;
 #[derive(Debug)]
 pub enum Command {
     /// Put these rules in force; answered by [`Reply::Enforced`].
-    Install(Arc<Matcher>),
+    Install(Arc<PreparedRules>),
     /// Counters and generations.
     Stats,
     /// Living conns that match.
@@ -237,7 +237,7 @@ impl Worker {
                 self.empty_outbox()?;
                 Reply::Killed(killed)
             }
-            Command::Explain(probe) => Reply::Explanation(self.desk.engine.explain(&probe, now)),
+            Command::Explain(probe) => Reply::Explanation(self.desk.engine.explain(&probe)),
             Command::Freeze => {
                 self.frozen = true;
                 Reply::Done

@@ -1,4 +1,4 @@
-use fw_engine::{Answers, Config, Engine, Frame, Matcher, Tick, Verdict};
+use fw_engine::{Answers, Config, Engine, Frame, PreparedRules, Tick, Verdict};
 use fw_model::Direction;
 use virtio_bindings::bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
 
@@ -59,8 +59,8 @@ impl Press {
                 new_conns_per_s: None,
             },
         };
-        let mut engine = Engine::new(Config { conns: 16, hash_key: [7; 16], mtu: 65_535 });
-        engine.install(std::sync::Arc::new(Matcher::new(rules).unwrap()), Tick(0));
+        let mut engine = Engine::new(Config { conns: 16, fragments: 4096, hash_key: [7; 16], mtu: 65_535 });
+        engine.install(std::sync::Arc::new(PreparedRules::new(rules).unwrap()), Tick(0));
         Self { engine, answers: Answers::with_capacity(1, 0) }
     }
 
