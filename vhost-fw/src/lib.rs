@@ -1,11 +1,23 @@
 //! The I/O shell around [`fw_engine`]: queues, uplink, worker, control socket.
 
 mod backend;
+mod document;
+mod features;
+mod fingerprint;
+mod hex;
+mod queue;
+mod vring;
+
+pub mod config;
+pub mod control;
+pub mod ctl;
 pub mod decision;
 pub mod device;
-mod features;
-mod queue;
+pub mod observe;
+pub mod reasons;
+pub mod rules_file;
+pub mod sandbox;
 pub mod serve;
+pub mod simulate;
 pub mod uplink;
-mod vring;
 pub mod worker;

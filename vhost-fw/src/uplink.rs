@@ -3,11 +3,93 @@
 //! One narrow contract: a permitted frame goes out, a frame comes in. Knows file descriptors and the virtio-net
 //! header the kernel speaks. Never knows the guest's memory layout, the rules or the conns.
 
+mod bridge;
+mod error;
+mod link;
+mod null;
+mod pair;
+mod tap;
+mod tun;
+mod unix;
+mod vectored;
+
 use std::io;
 use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::str::FromStr;
 
 use fw_engine::{GuestOffloads, Permit};
+use fw_model::{Direction, NicId};
 use vm_memory::VolatileSlice;
+
+pub use error::UplinkError;
+pub use null::Null;
+pub use pair::{Far, Near, pair};
+pub use tap::Tap;
+pub(crate) use tun::offload_request;
+pub use unix::Unix;
+
+/// The MTU where neither the operator nor a device names one.
+const MTU_DEFAULT: u16 = 1500;
+
+/// The shortest frame: an Ethernet header. Less is never written to a tap, whose kernel may misread it.
+const FRAME_LEN_MIN: usize = 14;
+
+/// Which uplink the operator asked for (CONTRACT 8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UplinkChoice {
+    /// `--tap NAME`: opened, made if absent, set up.
+    Tap(String),
+    /// `--bridge NAME`: a tap is made and becomes a port of that bridge.
+    Bridge(String),
+    /// `--tap-fd N`: an inherited tap that is set up already.
+    TapFd(RawFd),
+    /// `--uplink null`: judge and discard.
+    Null,
+    /// `--uplink unix:PATH`: records on a `SOCK_SEQPACKET` socket that is listened on.
+    Unix(PathBuf),
+}
+
+impl UplinkChoice {
+    /// Whether it accepts connections while it runs; the data thread's sandbox must know.
+    #[must_use]
+    pub const fn listens(&self) -> bool {
+        matches!(self, Self::Unix(_))
+    }
+}
+
+/// The forms of `--uplink`.
+impl FromStr for UplinkChoice {
+    type Err = UplinkError;
+
+    fn from_str(text: &str) -> Result<Self, UplinkError> {
+        match text.split_once(':') {
+            None if text == "null" => Ok(Self::Null),
+            Some(("unix", path)) if !path.is_empty() => Ok(Self::Unix(PathBuf::from(path))),
+            None | Some(_) => Err(UplinkError::Choice(text.to_owned())),
+        }
+    }
+}
+
+/// Opens the uplink of `nic`. `mtu` is what the operator asked for; each uplink's own module says what that changes.
+///
+/// # Errors
+/// What is missing, where, and what to do about it.
+pub fn open(choice: &UplinkChoice, nic: &NicId, mtu: Option<u16>) -> Result<Box<dyn Uplink>, UplinkError> {
+    Ok(match choice {
+        UplinkChoice::Tap(name) => Box::new(Tap::open(name, mtu)?),
+        UplinkChoice::Bridge(bridge) => Box::new(bridge::open(bridge, nic, mtu)?),
+        UplinkChoice::TapFd(fd) => Box::new(Tap::adopt(*fd, mtu)?),
+        UplinkChoice::Null => Box::new(Null::new(mtu)),
+        UplinkChoice::Unix(path) => Box::new(Unix::listen(path, mtu)?),
+    })
+}
+
+/// Whether the bytes are those the permit was given for: its direction, its length, a whole Ethernet header.
+fn is_permitted(permit: &Permit, head: &[u8], tail: &[VolatileSlice<'_>]) -> bool {
+    let length = tail.iter().fold(head.len(), |length, part| length.saturating_add(part.len()));
+    permit.direction() == Direction::Out && permit.length() == length && length >= FRAME_LEN_MIN
+}
 
 /// What became of a frame handed to the uplink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,3 +131,6 @@ pub trait Uplink: Send {
     /// The uplink is gone for good.
     fn set_offloads(&mut self, offloads: GuestOffloads) -> io::Result<()>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -237,7 +237,7 @@ impl Worker {
                 self.empty_outbox()?;
                 Reply::Killed(killed)
             }
-            Command::Explain(probe) => Reply::Explanation(self.desk.engine.explain(&probe)),
+            Command::Explain(probe) => Reply::Explanation(self.desk.engine.explain(&probe, now)),
             Command::Freeze => {
                 self.frozen = true;
                 Reply::Done

@@ -3,15 +3,30 @@
 //! The only place that knows how conns are stored. Knows keys, states and deadlines. Never knows the rules, nor
 //! why a conn was allowed; the rule a conn remembers is a number to it.
 
-use fw_model::{Direction, FlowKey, MacAddr, OnRevoke, Reason, Timers};
+mod conn;
+mod datagram;
+mod index;
+mod related;
+mod tcp;
+mod timer;
 
-use crate::headers::{L4, Quote};
+use std::hash::Hasher;
+
+use fw_model::{Direction, FlowKey, MacAddr, OnRevoke, Reason, Timers};
+use siphasher::sip::SipHasher13;
+
+use crate::headers::{IcmpMessage, L4, Quote};
 use crate::time::Tick;
 use crate::verdict::RuleSlot;
+use conn::Conn;
+pub(crate) use conn::State;
+use index::Index;
+use tcp::{Moved, Windows};
+use timer::{Links, NONE, Wheel};
 
 /// A living conn's place in the table. It may be stale after any `&mut self` call that can close conns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ConnId(pub(crate) u32);
+pub(crate) struct ConnId(u32);
 
 /// What a first frame that was allowed opens.
 #[derive(Debug, Clone, Copy)]
@@ -39,10 +54,8 @@ pub(crate) struct Admitted {
 /// What a frame does to its conn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// It passes, and the conn moved on.
+    /// It passes.
     Pass,
-    /// It passes, and the conn stays as it was, timer included.
-    PassKeep,
     /// It is refused, and the conn stays as it was.
     Refuse(Reason),
     /// A new incarnation may start here (RFC 9293 section 3.6.1, RFC 6191): close the conn and judge the frame as
@@ -56,71 +69,422 @@ pub(crate) struct Closed {
     pub(crate) rule: Option<RuleSlot>,
 }
 
-/// The table.
+/// What looking at the timers gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// A conn's time was over.
+    Closed(Closed),
+    /// A conn was looked at and lives on.
+    Lives,
+    /// Nothing is due.
+    Nothing,
+}
+
+/// A conn, to be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) flow: FlowKey,
+    pub(crate) opener: Direction,
+    pub(crate) state: &'static str,
+    pub(crate) admitted: Admitted,
+    pub(crate) remaining_ms: u64,
+    pub(crate) peer_mac: MacAddr,
+    /// Of a TCP conn that got an answer.
+    pub(crate) tcp: Option<ResetView>,
+}
+
+/// Where a reset must stand to be believed by each end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ResetView {
+    /// For the guest: what it acknowledged last, and the next number it will send.
+    pub(crate) guest_sequence: u32,
+    pub(crate) guest_ack: u32,
+    /// The same for the other end.
+    pub(crate) peer_sequence: u32,
+    pub(crate) peer_ack: u32,
+}
+
+/// A conn being drained lives this much longer at most (CONTRACT 4).
+const DRAIN_S: u32 = 300;
+
+/// The table. Its memory is reserved at the start and touched as it fills.
 #[derive(Debug)]
-pub(crate) struct Table {}
+pub(crate) struct Table {
+    conns: Vec<Conn>,
+    free: Vec<u32>,
+    index: Index,
+    wheel: Wheel,
+    /// Conns never answered or half open, oldest first.
+    unproven: Pool,
+    /// A bit per place whose conn was opened, moved or closed.
+    changed: Vec<u64>,
+    hash_key: [u8; 16],
+    living: u32,
+    limit: u32,
+    unproven_limit: u32,
+    slots: u32,
+}
+
+#[derive(Debug)]
+struct Pool {
+    oldest: u32,
+    newest: u32,
+    length: u32,
+}
 
 impl Table {
-    /// Room for `capacity` conns, `half_open` of them never answered or half open; all of it is allocated here.
-    pub(crate) fn new(_capacity: u32, _half_open: u32, _hash_key: [u8; 16]) -> Self {
-        todo!("H3")
+    /// Room for `capacity` conns, `half_open` of them never answered or half open.
+    pub(crate) fn new(capacity: u32, half_open: u32, hash_key: [u8; 16]) -> Self {
+        let slots = capacity.clamp(1, u32::MAX / 2);
+        let room = usize::try_from(slots).unwrap_or(usize::MAX);
+        Self {
+            conns: Vec::with_capacity(room),
+            free: Vec::with_capacity(room),
+            index: Index::new(slots),
+            wheel: Wheel::new(),
+            unproven: Pool { oldest: NONE, newest: NONE, length: 0 },
+            changed: vec![0; room.div_ceil(64)],
+            hash_key,
+            living: 0,
+            limit: slots,
+            unproven_limit: half_open.clamp(1, slots),
+            slots,
+        }
     }
-    pub(crate) fn hash(&self, _flow: &FlowKey) -> u64 {
-        todo!("H3")
+
+    /// New limits, within what was reserved. Conns beyond them live on; new ones wait.
+    pub(crate) fn set_limits(&mut self, conns: u32, half_open: u32) {
+        self.limit = conns.clamp(1, self.slots);
+        self.unproven_limit = half_open.clamp(1, self.limit);
     }
+
+    pub(crate) fn hash(&self, flow: &FlowKey) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(&self.hash_key);
+        hasher.write(&conn::key_bytes(flow));
+        hasher.finish()
+    }
+
     /// Loads the index line of `hash`, so that a batch waits for memory once.
-    pub(crate) fn warm(&self, _hash: u64) -> u32 {
-        todo!("H3")
+    pub(crate) fn warm(&self, hash: u64) -> u64 {
+        self.index.warm(hash)
     }
-    pub(crate) fn find(&self, _flow: &FlowKey, _hash: u64) -> Option<ConnId> {
-        todo!("H3")
+
+    /// The conn of `flow`, unless its time is over at `now`.
+    pub(crate) fn find(&self, flow: &FlowKey, hash: u64, now: Tick) -> Option<ConnId> {
+        let is_it = |place| self.at(place).is_some_and(|conn| conn.is_of(flow));
+        let place = self.index.find(hash, is_it)?;
+        self.at(place).filter(|conn| conn.deadline > now).map(|_| ConnId(place))
     }
+
     /// By what the conn is allowed.
-    pub(crate) fn admitted(&self, _id: ConnId) -> Option<Admitted> {
-        todo!("H3")
+    pub(crate) fn admitted(&self, id: ConnId) -> Option<Admitted> {
+        self.at(id.0).map(Conn::admitted)
     }
-    pub(crate) fn flow(&self, _id: ConnId) -> Option<(FlowKey, Direction)> {
-        todo!("H3")
+
+    pub(crate) fn flow(&self, id: ConnId) -> Option<(FlowKey, Direction)> {
+        self.at(id.0).map(|conn| (conn.flow(), conn.opener()))
     }
-    /// Opens a conn with its first frame. `Ok` names what had to be evicted for it.
+
+    /// Why this frame may not open a conn, if it may not: asked before the rules.
+    pub(crate) fn cannot_open(l4: &L4) -> Option<Reason> {
+        match l4 {
+            L4::Tcp(tcp) => (!tcp.flags.syn() || tcp.flags.ack()).then_some(Reason::NoConn),
+            L4::Icmp(icmp) => match icmp.message {
+                IcmpMessage::EchoReply { .. } => Some(Reason::NoConn),
+                IcmpMessage::Error(_) => Some(Reason::Unrelated),
+                IcmpMessage::EchoRequest { .. } | IcmpMessage::Redirect | IcmpMessage::Nd(_) | IcmpMessage::Other => None,
+            },
+            L4::Udp(_) | L4::Group(_) | L4::Other | L4::Fragment => None,
+        }
+    }
+
+    /// Opens a conn with its first frame. `Ok` names what had to go for it: a conn of the same flow whose time was over,
+    /// or the oldest that was never answered.
     pub(crate) fn open(
         &mut self,
-        _opening: &Opening,
-        _l4: &L4,
-        _now: Tick,
-        _timers: &Timers,
+        opening: &Opening,
+        l4: &L4,
+        now: Tick,
+        timers: &Timers,
     ) -> Result<Option<Closed>, Reason> {
-        todo!("H3")
+        let Opening { flow, hash, opener, peer_mac, ref admitted } = *opening;
+        let overdue = self.index.find(hash, |place| self.at(place).is_some_and(|conn| conn.is_of(&flow)));
+        let gone = match overdue {
+            Some(place) => self.close(ConnId(place)),
+            None if self.unproven.length >= self.unproven_limit || self.living >= self.limit => {
+                Some(self.close(ConnId(self.unproven.oldest)).ok_or(Reason::TableFull)?)
+            }
+            None => None,
+        };
+        let (state, windows) = match l4 {
+            L4::Tcp(syn) => (State::SynSent, tcp::open(syn)),
+            _ => (State::Asked, Windows::default()),
+        };
+        let mut conn = Conn::new(&flow, opener, peer_mac, admitted, state, windows);
+        conn.deadline = now.after_s(state.life_s(flow.protocol, timers));
+        let place = self.place(conn).ok_or(Reason::TableFull)?;
+        self.index.insert(hash, place);
+        self.file(place);
+        self.join_unproven(place);
+        self.mark(place);
+        self.living += 1;
+        Ok(gone)
     }
-    /// Why this frame may not open a conn, if it may not (mid-stream TCP, unasked replies): asked before the rules.
-    pub(crate) fn cannot_open(_l4: &L4) -> Option<Reason> {
-        todo!("H3")
-    }
+
     pub(crate) fn step(
         &mut self,
-        _id: ConnId,
-        _direction: Direction,
-        _l4: &L4,
-        _now: Tick,
-        _timers: &Timers,
+        id: ConnId,
+        direction: Direction,
+        l4: &L4,
+        now: Tick,
+        timers: &Timers,
     ) -> Step {
-        todo!("H3")
+        let Some(conn) = self.at_mut(id.0) else { return Step::Refuse(Reason::NoConn) };
+        let by_opener = direction == conn.opener();
+        let before = conn.state;
+        let moved = match l4 {
+            L4::Tcp(segment) => tcp::step(before, &mut conn.windows, by_opener, segment),
+            _ => datagram::step(before, by_opener, l4).map_or_else(Moved::Refuse, Moved::To),
+        };
+        let protocol = conn.flow().protocol;
+        let step = match moved {
+            Moved::To(state) => {
+                conn.state = state;
+                conn.deadline = now.after_s(state.life_s(protocol, timers)).min(conn.ends_at);
+                Step::Pass
+            }
+            Moved::Keep => Step::Pass,
+            Moved::Doubt => {
+                conn.deadline = conn.deadline.min(now.after_s(timers.close));
+                Step::Pass
+            }
+            Moved::Refuse(reason) => return Step::Refuse(reason),
+            Moved::Reopen => return Step::Reopen,
+        };
+        self.moved(id.0, before, moved);
+        step
     }
+
     /// Whether an ICMP error that goes `direction` and quotes this may pass: it quotes a frame of a living conn
     /// that went the other way, and its sequence number is in window. Changes nothing.
-    pub(crate) fn related(
-        &self,
-        _quote: &Quote,
-        _direction: Direction,
-        _vlan: u16,
-    ) -> Result<ConnId, Reason> {
-        todo!("H3")
+    pub(crate) fn related(&self, quote: &Quote, direction: Direction, vlan: u16, now: Tick) -> Result<ConnId, Reason> {
+        let flow = related::flow(quote, direction, vlan);
+        let id = self.find(&flow, self.hash(&flow), now).ok_or(Reason::Unrelated)?;
+        let conn = self.at(id.0).ok_or(Reason::Unrelated)?;
+        // The end that gets the error is the one that sent what it quotes.
+        let by_opener = conn.opener() != direction;
+        related::was_sent(conn.state, &conn.windows, by_opener, quote)?;
+        Ok(id)
     }
+
     /// Stamps a conn that was judged again and is still allowed.
-    pub(crate) fn readmit(&mut self, _id: ConnId, _admitted: Admitted) {
-        todo!("H3")
+    pub(crate) fn readmit(&mut self, id: ConnId, admitted: Admitted) {
+        if let Some(conn) = self.at_mut(id.0) {
+            conn.admit(&admitted);
+        }
+        self.mark(id.0);
     }
-    pub(crate) fn close(&mut self, _id: ConnId) -> Option<Closed> {
-        todo!("H3")
+
+    /// Lets a conn live [`DRAIN_S`] more at most.
+    pub(crate) fn drain(&mut self, id: ConnId, now: Tick) {
+        if let Some(conn) = self.at_mut(id.0) {
+            conn.ends_at = conn.ends_at.min(now.after_s(DRAIN_S));
+            conn.deadline = conn.deadline.min(conn.ends_at);
+        }
+        self.refile(id.0);
+        self.mark(id.0);
+    }
+
+    pub(crate) fn close(&mut self, id: ConnId) -> Option<Closed> {
+        let conn = self.at(id.0)?;
+        let (flow, rule, state) = (conn.flow(), conn.admitted().rule, conn.state);
+        let hash = self.hash(&flow);
+        self.index.remove(hash, id.0);
+        self.unfile(id.0);
+        if state.is_unproven() {
+            self.leave_unproven(id.0);
+        }
+        if let Some(conn) = self.at_mut(id.0) {
+            conn.bury();
+        }
+        self.mark(id.0);
+        self.free.push(id.0);
+        self.living -= 1;
+        Some(Closed { rule })
+    }
+
+    /// Conns that live, those whose time has just run out included.
+    pub(crate) const fn len(&self) -> u32 {
+        self.living
+    }
+
+    /// Places there have ever been conns in: all that a walk must visit.
+    pub(crate) fn slots(&self) -> u32 {
+        u32::try_from(self.conns.len()).unwrap_or(self.slots)
+    }
+
+    pub(crate) fn id_at(&self, slot: u32) -> Option<ConnId> {
+        self.at(slot).map(|_| ConnId(slot))
+    }
+
+    /// The conn, to be shown; `None` if its time is over.
+    pub(crate) fn info(&self, id: ConnId, now: Tick) -> Option<View> {
+        let conn = self.at(id.0).filter(|conn| conn.deadline > now)?;
+        let flow = conn.flow();
+        let opener = conn.opener();
+        let [first, second] = conn.windows.ends;
+        let (guest, peer) = if opener == Direction::Out { (first, second) } else { (second, first) };
+        let is_tcp = flow.protocol == fw_model::Protocol::TCP && conn.state != State::SynSent;
+        let tcp = is_tcp.then_some(ResetView {
+            guest_sequence: guest.acked,
+            guest_ack: guest.end,
+            peer_sequence: peer.acked,
+            peer_ack: peer.end,
+        });
+        Some(View {
+            flow,
+            opener,
+            state: conn.state.name(),
+            admitted: conn.admitted(),
+            remaining_ms: conn.deadline.since_ms(now),
+            peer_mac: conn.peer_mac(),
+            tcp,
+        })
+    }
+
+    /// When the timers must be looked at next.
+    pub(crate) fn next_due(&self) -> Option<Tick> {
+        self.wheel.next_due()
+    }
+
+    /// Looks at one conn whose timer has come up.
+    pub(crate) fn pop_due(&mut self, now: Tick) -> Due {
+        let Some(slot) = self.wheel.due(now) else { return Due::Nothing };
+        let place = self.wheel.head(slot);
+        let due = match self.at(place) {
+            Some(conn) if conn.deadline <= now => self.close(ConnId(place)).map_or(Due::Lives, Due::Closed),
+            _ => {
+                self.refile(place);
+                Due::Lives
+            }
+        };
+        if self.wheel.head(slot) == NONE {
+            self.wheel.pass();
+        }
+        due
+    }
+
+    /// Visits the places whose conn was opened, moved or closed since the last call.
+    pub(crate) fn take_changed(&mut self, mut visit: impl FnMut(u32)) {
+        for (place, word) in self.changed.iter_mut().enumerate().filter(|(_, word)| **word != 0) {
+            let mut bits = std::mem::take(word);
+            while bits != 0 {
+                let slot = place * 64 + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                visit(u32::try_from(slot).unwrap_or(u32::MAX));
+            }
+        }
+    }
+
+    fn at(&self, place: u32) -> Option<&Conn> {
+        self.conns.get(usize::try_from(place).ok()?).filter(|conn| conn.is_living())
+    }
+
+    fn at_mut(&mut self, place: u32) -> Option<&mut Conn> {
+        self.conns.get_mut(usize::try_from(place).ok()?).filter(|conn| conn.is_living())
+    }
+
+    fn place(&mut self, conn: Conn) -> Option<u32> {
+        if let Some(place) = self.free.pop() {
+            *self.conns.get_mut(usize::try_from(place).ok()?)? = conn;
+            return Some(place);
+        }
+        let place = u32::try_from(self.conns.len()).ok().filter(|place| *place < self.slots)?;
+        self.conns.push(conn);
+        Some(place)
+    }
+
+    /// Keeps pool, timer and change marks true after a conn has moved.
+    fn moved(&mut self, place: u32, before: State, moved: Moved) {
+        let after = self.at(place).map_or(before, |conn| conn.state);
+        if before.is_unproven() && !after.is_unproven() {
+            self.leave_unproven(place);
+        } else if !before.is_unproven() && after.is_unproven() {
+            self.join_unproven(place);
+        }
+        // A deadline that moved later is found when its old place comes up; one that moved nearer must be filed anew.
+        if (before != after && after != State::Established) || moved == Moved::Doubt {
+            self.refile(place);
+        }
+        self.mark(place);
+    }
+
+    fn mark(&mut self, place: u32) {
+        let place = usize::try_from(place).unwrap_or(usize::MAX);
+        if let Some(word) = self.changed.get_mut(place / 64) {
+            *word |= 1 << (place % 64);
+        }
+    }
+
+    fn file(&mut self, place: u32) {
+        let Some(deadline) = self.at(place).map(|conn| conn.deadline) else { return };
+        let slot = self.wheel.slot_for(deadline);
+        let next = self.wheel.head(slot);
+        if let Some(conn) = self.at_mut(place) {
+            conn.timer = Links { previous: timer::first_of(slot), next };
+        }
+        if let Some(next) = self.at_mut(next) {
+            next.timer.previous = place;
+        }
+        self.wheel.set_head(slot, place);
+    }
+
+    fn unfile(&mut self, place: u32) {
+        let Some(links) = self.at(place).map(|conn| conn.timer) else { return };
+        match timer::slot_of_first(links.previous) {
+            Some(slot) => self.wheel.set_head(slot, links.next),
+            None => {
+                if let Some(previous) = self.at_mut(links.previous) {
+                    previous.timer.next = links.next;
+                }
+            }
+        }
+        if let Some(next) = self.at_mut(links.next) {
+            next.timer.previous = links.previous;
+        }
+    }
+
+    fn refile(&mut self, place: u32) {
+        self.unfile(place);
+        self.file(place);
+    }
+
+    fn join_unproven(&mut self, place: u32) {
+        let previous = self.unproven.newest;
+        if let Some(conn) = self.at_mut(place) {
+            conn.pool = Links { previous, next: NONE };
+        }
+        match self.at_mut(previous) {
+            Some(previous) => previous.pool.next = place,
+            None => self.unproven.oldest = place,
+        }
+        self.unproven.newest = place;
+        self.unproven.length += 1;
+    }
+
+    fn leave_unproven(&mut self, place: u32) {
+        let Some(links) = self.at(place).map(|conn| conn.pool) else { return };
+        match self.at_mut(links.previous) {
+            Some(previous) => previous.pool.next = links.next,
+            None => self.unproven.oldest = links.next,
+        }
+        match self.at_mut(links.next) {
+            Some(next) => next.pool.previous = links.previous,
+            None => self.unproven.newest = links.previous,
+        }
+        self.unproven.length -= 1;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use fw_model::{By, ConnFilter, ConnInfo, Explanation, Probe, Reason, RuleId, Stats};
 
-use crate::conntrack::Table;
+use crate::conntrack::{Due, Table};
 use crate::expectation::Expectations;
 use crate::explain;
 use crate::fragment::Fragments;
@@ -42,7 +42,7 @@ impl Config {
     pub const FRAGMENTS: u32 = 1 << 20;
 }
 
-/// Closings of conns one call of [`Engine::expire`] does at most.
+/// Timers one call of [`Engine::expire`] looks at, at most.
 const EXPIRE_STEP: usize = 256;
 
 /// One shard of one NIC's firewall.
@@ -106,7 +106,7 @@ impl Engine {
         let limits = set.limits;
         let conns = limits.conns.unwrap_or(self.config.conns).min(self.config.conns);
         self.state.table.set_limits(conns, limits.half_open.unwrap_or(conns / 4));
-        self.state.fragments.set_limit(limits.fragments.unwrap_or(self.config.fragments));
+        self.state.fragments.set_limit(limits.fragments.unwrap_or(self.config.fragments) as usize);
         self.state.expectations.set_limit(limits.expectations.map_or(usize::MAX, |limit| limit as usize));
         self.state.meters = Meters::new(Some(&limits));
         self.state.link.mtu = set.nic.mtu.unwrap_or(self.config.mtu).into();
@@ -130,11 +130,18 @@ impl Engine {
     /// change of rules. One call takes a bounded time; call again while `next_due` is not in the future.
     pub fn expire(&mut self, now: Tick, answers: &mut Answers) {
         for _ in 0..EXPIRE_STEP {
-            let Some(closed) = self.state.table.pop_due(now) else { break };
-            self.state.ledger.conn_closed(closed.rule);
+            match self.state.table.pop_due(now) {
+                Due::Closed(closed) => self.state.ledger.conn_closed(closed.rule),
+                Due::Lives => {}
+                Due::Nothing => break,
+            }
         }
         let timed_out = self.state.fragments.expire(now);
         self.state.ledger.count_reasons(Reason::FragmentTimeout, timed_out);
+        let lost = self.state.fragments.take_lost();
+        self.state.ledger.count_reasons(Reason::FragmentOverlap, lost.overlap);
+        self.state.ledger.count_reasons(Reason::FragmentMalformed, lost.malformed);
+        self.state.ledger.count_reasons(Reason::FragmentLimit, lost.limit);
         let Some(rules) = self.rules.as_deref_mut() else { return };
         if rules.expire(now, self.state.epoch.wrapping_add(1)) {
             self.state.epoch = self.state.epoch.wrapping_add(1);
@@ -184,7 +191,7 @@ impl Engine {
     /// gets each one's slot and, if it lives, what it is now.
     pub fn changed(&mut self, now: Tick, mut visit: impl FnMut(u32, Option<ConnInfo>)) {
         let mut slots = Vec::new();
-        self.state.table.take_changed(|slot, _| slots.push(slot));
+        self.state.table.take_changed(|slot| slots.push(slot));
         for slot in slots {
             visit(slot, self.conn(slot, &ConnFilter::default(), now));
         }
@@ -192,9 +199,9 @@ impl Engine {
 
     /// What would happen to a first frame, and why: the path of `judge` without its effects.
     #[must_use]
-    pub fn explain(&self, probe: &Probe) -> Explanation {
+    pub fn explain(&self, probe: &Probe, now: Tick) -> Explanation {
         match self.rules.as_deref() {
-            Some(rules) => explain::explain(&self.state, rules, probe),
+            Some(rules) => explain::explain(&self.state, rules, probe, now),
             None => explain::refused(Reason::NoRules, By::Guard, None),
         }
     }
@@ -208,7 +215,7 @@ impl Engine {
             generation,
             enforced: generation,
             swept: self.state.swept,
-            conns: self.state.table.len() as u64,
+            conns: self.state.table.len().into(),
             frames: self.state.ledger.frames(),
             drops: self.state.ledger.drops(),
             rules: self.state.ledger.rule_counts(now),

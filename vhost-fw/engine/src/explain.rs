@@ -13,6 +13,7 @@ use crate::headers::{Ether, Headers, Icmp, IcmpMessage, Ip, L4, Net, Tcp, TcpFla
 use crate::in_force::InForce;
 use crate::matcher::Match;
 use crate::pipeline::question;
+use crate::time::Tick;
 use crate::verdict::RuleSlot;
 
 /// Stands for a MAC address nobody named: locally administered, as no peer of ours has it.
@@ -21,7 +22,7 @@ const UNNAMED_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 0]);
 const UNNAMED_PORT: u16 = 49_152;
 
 /// Asks the stations about `probe`.
-pub(crate) fn explain(state: &State, rules: &InForce, probe: &Probe) -> Explanation {
+pub(crate) fn explain(state: &State, rules: &InForce, probe: &Probe, now: Tick) -> Explanation {
     let headers = headers(rules, probe);
     let named = |slot: Option<RuleSlot>| slot.and_then(|slot| state.ledger.rule_id(slot)).cloned();
     let guard_rule = |rule: GuardRule| named(Some(RuleSlot::guard(rule)));
@@ -30,7 +31,7 @@ pub(crate) fn explain(state: &State, rules: &InForce, probe: &Probe) -> Explanat
         Ok(Cleared::Allowed(rule)) => return passed(Reason::Guard, By::Guard, guard_rule(rule)),
         Ok(Cleared::Ask) => {}
     }
-    if let Some(slot) = living(state, &headers, probe) {
+    if let Some(slot) = living(state, &headers, probe, now) {
         return passed(Reason::Established, By::Conn, named(slot));
     }
     let Net::Ip(ip) = &headers.net else { return refused(Reason::EthertypeRefused, By::Guard, None) };
@@ -64,12 +65,12 @@ fn passed(reason: Reason, by: By, rule: Option<fw_model::RuleId>) -> Explanation
 }
 
 /// The rule that admitted the living conn the probe names, if it names one: both of its ports are written.
-fn living(state: &State, headers: &Headers, probe: &Probe) -> Option<Option<RuleSlot>> {
+fn living(state: &State, headers: &Headers, probe: &Probe, now: Tick) -> Option<Option<RuleSlot>> {
     if probe.source_port == 0 {
         return None;
     }
     let flow: FlowKey = headers.flow(probe.direction)?;
-    let id = state.table.find(&flow, state.table.hash(&flow))?;
+    let id = state.table.find(&flow, state.table.hash(&flow), now)?;
     state.table.admitted(id).map(|admitted| admitted.rule)
 }
 

@@ -5,14 +5,35 @@
 //!
 //! Read before working here: RFC 791, 8200, 9293, 768, 792, 4443, 4861, 826; IEEE 802.1Q.
 
-use fw_model::{Addr, MacAddr, Protocol, Reason};
+mod arp;
+pub(crate) mod checksum;
+mod dhcp;
+mod ether;
+mod group;
+mod icmp;
+mod ipv4;
+mod ipv6;
+mod malformed;
+mod nd;
+#[cfg(test)]
+pub(crate) mod samples;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod udp;
+mod view;
+
+use fw_model::{Addr, Direction, FlowKey, MacAddr, Protocol};
+
+pub(crate) use malformed::Malformed;
+use view::{Stop, View};
 
 /// What the bytes of a frame mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Headers {
     pub(crate) ether: Ether,
     pub(crate) net: Net,
-    /// Bytes of the frame that were judged: up to the end of the datagram. What trails it is cut off.
+    /// Bytes of the frame that were judged: up to the end of the datagram or the ARP message. What trails it is cut off.
     pub(crate) length: usize,
 }
 
@@ -55,7 +76,8 @@ pub(crate) struct Arp {
 pub(crate) struct Ip {
     pub(crate) source: Addr,
     pub(crate) destination: Addr,
-    /// The upper-layer protocol, behind all extension headers.
+    /// The upper-layer protocol, behind all extension headers. Of an IPv6 fragment what its fragment header names, so
+    /// that all fragments of a datagram say the same.
     pub(crate) protocol: Protocol,
     /// Time to live or hop limit.
     pub(crate) hop_limit: u8,
@@ -123,6 +145,7 @@ impl TcpFlags {
     pub(crate) const SYN: u8 = 0x02;
     pub(crate) const RST: u8 = 0x04;
     pub(crate) const ACK: u8 = 0x10;
+    pub(crate) const CWR: u8 = 0x80;
 
     pub(crate) const fn fin(self) -> bool {
         self.0 & Self::FIN != 0
@@ -135,6 +158,9 @@ impl TcpFlags {
     }
     pub(crate) const fn ack(self) -> bool {
         self.0 & Self::ACK != 0
+    }
+    pub(crate) const fn cwr(self) -> bool {
+        self.0 & Self::CWR != 0
     }
 }
 
@@ -214,7 +240,8 @@ pub(crate) enum NdKind {
     NeighbourAdvertisement,
 }
 
-/// IGMP (RFC 3376) or MLD (RFC 3810). Hop limit 1 and router alert hold already.
+/// IGMP (RFC 3376) or MLD (RFC 3810). Hop limit 1, router alert (but for IGMP version 1) and a group as destination
+/// hold already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GroupMessage {
     Query,
@@ -222,20 +249,102 @@ pub(crate) enum GroupMessage {
     Report,
 }
 
-/// What is wrong with the bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Malformed(pub(crate) Reason);
-
 /// What came of reading a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one per frame, and a box would allocate")]
 pub(crate) enum Parsed {
     Headers(Headers),
-    /// Only the whole frame can be read: fragments, ARP, ICMP, IGMP, DHCP (CONTRACT 3).
+    /// Only the whole frame can be read: fragments, ICMP, IGMP, DHCP (CONTRACT 3).
     NeedWhole,
 }
 
 /// Reads the first `bytes` of a frame of `length` bytes. Header bytes beyond [`crate::HEAD_LEN`] are refused even
 /// if the frame is whole, so that a verdict never depends on how much was fetched.
-pub(crate) fn parse(_bytes: &[u8], _length: usize) -> Result<Parsed, Malformed> {
-    todo!("H1")
+pub(crate) fn parse(bytes: &[u8], length: usize) -> Result<Parsed, Malformed> {
+    match View::of_frame(bytes, length).and_then(read) {
+        Ok(headers) => Ok(Parsed::Headers(headers)),
+        Err(Stop::NeedWhole) => Ok(Parsed::NeedWhole),
+        Err(Stop::Malformed(malformed)) => Err(malformed),
+    }
+}
+
+#[inline]
+fn read(frame: View<'_>) -> Result<Headers, Stop> {
+    let ether = ether::parse(frame)?;
+    let at = ether.length;
+    let (ip, datagram) = match ether.ethertype {
+        ether::IPV4 => ipv4::parse(frame, at)?,
+        ether::IPV6 => ipv6::parse(frame, at)?,
+        ether::ARP => {
+            let net = Net::Arp(arp::parse(frame, at, [1, 2])?);
+            return Ok(Headers { ether, net, length: at + arp::LENGTH });
+        }
+        ether::RARP => {
+            let net = Net::Rarp(arp::parse(frame, at, [3, 4])?);
+            return Ok(Headers { ether, net, length: at + arp::LENGTH });
+        }
+        _ => return Ok(Headers { ether, net: Net::Other, length: frame.end() }),
+    };
+    let l4 = upper(datagram, &ip)?;
+    Ok(Headers { ether, net: Net::Ip(Ip { l4, ..ip }), length: datagram.end() })
+}
+
+#[inline]
+fn upper(datagram: View<'_>, ip: &Ip) -> Result<L4, Stop> {
+    let is_v4 = ip.source.is_v4();
+    let of_the_other_family = match ip.protocol {
+        Protocol::ICMP => !is_v4,
+        Protocol::ICMPV6 => is_v4,
+        _ => false,
+    };
+    if of_the_other_family {
+        return Err(Malformed::IcmpFamily.into());
+    }
+    if ip.fragment.is_some() {
+        return datagram.message(ip.l4_offset).map(|_| L4::Fragment);
+    }
+    match ip.protocol {
+        Protocol::TCP => Ok(L4::Tcp(tcp::parse(datagram, ip)?)),
+        Protocol::UDP => Ok(L4::Udp(udp::parse(datagram, ip)?)),
+        Protocol::ICMP => icmp::parse(datagram, ip),
+        Protocol::ICMPV6 => icmp::parse_v6(datagram, ip),
+        Protocol::IGMP if is_v4 => Ok(L4::Group(group::igmp(datagram, ip)?)),
+        Protocol::IGMP => Err(Malformed::GroupKind.into()),
+        _ => Ok(L4::Other),
+    }
+}
+
+impl Headers {
+    /// The key of the frame's flow, for a frame that goes `direction`. `None` for a fragment and for what is not IP.
+    pub(crate) fn flow(&self, direction: Direction) -> Option<FlowKey> {
+        let Net::Ip(ip) = &self.net else { return None };
+        let (source_port, destination_port) = match ip.l4 {
+            L4::Tcp(Tcp { source_port, destination_port, .. })
+            | L4::Udp(Udp { source_port, destination_port, .. }) => (source_port, destination_port),
+            L4::Icmp(Icmp { message: IcmpMessage::EchoRequest { id }, .. }) => (id, 0),
+            L4::Icmp(Icmp { message: IcmpMessage::EchoReply { id }, .. }) => (0, id),
+            L4::Icmp(_) | L4::Group(_) | L4::Other => (0, 0),
+            L4::Fragment => return None,
+        };
+        let Ip { source, destination, protocol, .. } = *ip;
+        let vlan = self.ether.vlan.unwrap_or(0);
+        Some(match direction {
+            Direction::Out => FlowKey {
+                local: source,
+                remote: destination,
+                local_port: source_port,
+                remote_port: destination_port,
+                protocol,
+                vlan,
+            },
+            Direction::In => FlowKey {
+                local: destination,
+                remote: source,
+                local_port: destination_port,
+                remote_port: source_port,
+                protocol,
+                vlan,
+            },
+        })
+    }
 }

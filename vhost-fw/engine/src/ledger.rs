@@ -120,10 +120,8 @@ impl Ledger {
         if entry.new_per_s.is_none_or(|(known, _)| known != rate) {
             entry.new_per_s = Some((rate, Bucket::new(rate.into(), 1)));
         }
-        match &mut entry.new_per_s {
-            Some((_, bucket)) if !bucket.take(1, now) => Err(Reason::NewConnRate),
-            _ => Ok(()),
-        }
+        let taken = entry.new_per_s.as_mut().is_none_or(|(_, bucket)| bucket.take(1, now));
+        if taken { Ok(()) } else { Err(Reason::NewConnRate) }
     }
 
     pub(crate) fn conn_opened(&mut self, slot: Option<RuleSlot>) {

@@ -55,7 +55,7 @@ pub(crate) fn judge(
     for (chunk_place, chunk) in batch.chunks(BATCH).enumerate() {
         readings.clear();
         readings.extend(chunk.iter().map(|frame| read(frame, &state.link, &state.table)));
-        warm(readings, &state.table);
+        warm(readings, &state.table, now);
         for (place, (frame, reading)) in chunk.iter().zip(readings.iter()).enumerate() {
             let cause = chunk_place * BATCH + place;
             let answer = match rules {
@@ -88,10 +88,10 @@ fn read(frame: &Frame<'_>, link: &Link, table: &Table) -> Reading {
     }
 }
 
-fn warm(readings: &[Reading], table: &Table) {
+fn warm(readings: &[Reading], table: &Table, now: Tick) {
     for reading in readings {
         if let Reading::Read(Read { flow: Some((flow, hash)), .. }) = reading {
-            black_box(table.find(flow, *hash));
+            black_box(table.find(flow, *hash, now));
         }
     }
 }
@@ -214,6 +214,10 @@ impl Station<'_> {
             Ok(headers) => headers,
             Err(reason) => return Decision::drop(reason, By::Guard, sane),
         };
+        // RFC 6980 section 5: neighbour discovery never comes in fragments.
+        if matches!(&headers.net, Net::Ip(ip) if matches!(ip.l4, L4::Icmp(icmp) if matches!(icmp.message, IcmpMessage::Nd(_)))) {
+            return Decision::drop(Reason::NdMalformed, By::Guard, Some(RuleSlot::guard(GuardRule::Nd)));
+        }
         match self.rules.guard().check(direction, &headers) {
             Err(refusal) => Decision::drop(refusal.reason, By::Guard, Some(RuleSlot::guard(refusal.rule))),
             Ok(Cleared::Allowed(rule)) => {
@@ -239,7 +243,7 @@ impl Station<'_> {
             && let IcmpMessage::Error(quote) = &icmp.message
         {
             let vlan = headers.ether.vlan.unwrap_or(0);
-            return match self.state.table.related(quote, direction, vlan) {
+            return match self.state.table.related(quote, direction, vlan, self.now) {
                 Ok(id) => self.related(id),
                 Err(reason) => Decision::drop(reason, By::Conn, None),
             };
@@ -269,13 +273,13 @@ impl Station<'_> {
         (flow, hash): (FlowKey, u64),
         question: &Question,
     ) -> Decision {
-        if let Some(id) = self.state.table.find(&flow, hash) {
+        if let Some(id) = self.state.table.find(&flow, hash, self.now) {
             let admitted = match self.current(id) {
                 Ok(admitted) => admitted,
                 Err(rule) => return Decision::drop(Reason::Revoked, By::Conn, rule),
             };
             let decision = match self.state.table.step(id, direction, l4, self.now, self.rules.timers()) {
-                Step::Pass | Step::PassKeep => Decision::pass(Reason::Established, By::Conn, admitted.rule),
+                Step::Pass => Decision::pass(Reason::Established, By::Conn, admitted.rule),
                 Step::Refuse(reason) => Decision::drop(reason, By::Conn, admitted.rule),
                 Step::Reopen => {
                     self.close(id);

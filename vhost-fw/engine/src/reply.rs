@@ -2,9 +2,14 @@
 //!
 //! The only place that writes frames. Knows how they are written. Never knows why one is sent, nor how often.
 
-use fw_model::{FlowKey, MacAddr};
+#[cfg(test)]
+mod tests;
+mod write;
 
-use crate::headers::Headers;
+use fw_model::{Addr, FlowKey, MacAddr, Protocol};
+
+use crate::headers::{Headers, Icmp, IcmpMessage, Ip, L4, Net, Tcp, TcpFlags};
+use write::{Envelope, Segment};
 
 /// Room every reply fits in, in bytes.
 pub(crate) const REPLY_LEN_MAX: usize = 1294;
@@ -13,8 +18,32 @@ pub(crate) const REPLY_LEN_MAX: usize = 1294;
 /// unreachable, administratively prohibited (RFC 1812 section 5.2.7.1; RFC 4443 section 3.1). Its source is the
 /// refused destination. Says how many bytes it has; `None` where no answer is due: to RST, to ICMP errors, to and
 /// from group addresses, to anything that is not IP.
-pub(crate) fn refusal(_headers: &Headers, _frame: &[u8], _out: &mut [u8; REPLY_LEN_MAX]) -> Option<usize> {
-    todo!("H2")
+pub(crate) fn refusal(headers: &Headers, frame: &[u8], out: &mut [u8; REPLY_LEN_MAX]) -> Option<usize> {
+    let Net::Ip(ip) = &headers.net else { return None };
+    let ether = &headers.ether;
+    let single = !ether.destination.is_group()
+        && !ether.source.is_group()
+        && is_single(ip.source)
+        && is_single(ip.destination);
+    if !single {
+        return None;
+    }
+    let envelope = Envelope {
+        destination_mac: ether.source,
+        source_mac: ether.destination,
+        vlan: ether.vlan,
+        source: ip.destination,
+        destination: ip.source,
+    };
+    match &ip.l4 {
+        L4::Tcp(tcp) => envelope.write_tcp(&reset_for(tcp)?, out),
+        L4::Icmp(icmp) if is_error(ip, icmp) => None,
+        L4::Udp(_) | L4::Icmp(_) | L4::Other => {
+            let judged = frame.get(..headers.length.min(frame.len()))?;
+            envelope.write_prohibited(judged.get(ip.offset..)?, out)
+        }
+        L4::Group(_) | L4::Fragment => None,
+    }
 }
 
 /// What a reset needs to know of the conn it ends.
@@ -30,11 +59,84 @@ pub(crate) struct Reset {
 }
 
 /// Writes the RST+ACK that tells the guest.
-pub(crate) fn reset_guest(_reset: &Reset, _out: &mut [u8; REPLY_LEN_MAX]) -> Option<usize> {
-    todo!("H2")
+pub(crate) fn reset_guest(reset: &Reset, out: &mut [u8; REPLY_LEN_MAX]) -> Option<usize> {
+    let flow = &reset.flow;
+    let envelope = Envelope {
+        destination_mac: reset.guest_mac,
+        source_mac: reset.peer_mac,
+        vlan: (flow.vlan != 0).then_some(flow.vlan),
+        source: flow.remote,
+        destination: flow.local,
+    };
+    write_reset(reset, &envelope, (flow.remote_port, flow.local_port), out)
 }
 
 /// Writes the RST+ACK that tells the other end.
-pub(crate) fn reset_peer(_reset: &Reset, _out: &mut [u8; REPLY_LEN_MAX]) -> Option<usize> {
-    todo!("H2")
+pub(crate) fn reset_peer(reset: &Reset, out: &mut [u8; REPLY_LEN_MAX]) -> Option<usize> {
+    let flow = &reset.flow;
+    let envelope = Envelope {
+        destination_mac: reset.peer_mac,
+        source_mac: reset.guest_mac,
+        vlan: (flow.vlan != 0).then_some(flow.vlan),
+        source: flow.local,
+        destination: flow.remote,
+    };
+    write_reset(reset, &envelope, (flow.local_port, flow.remote_port), out)
+}
+
+fn write_reset(
+    reset: &Reset,
+    envelope: &Envelope,
+    (source_port, destination_port): (u16, u16),
+    out: &mut [u8; REPLY_LEN_MAX],
+) -> Option<usize> {
+    if reset.flow.protocol != Protocol::TCP {
+        return None;
+    }
+    let segment = Segment {
+        source_port,
+        destination_port,
+        sequence: reset.sequence,
+        acknowledgement: reset.acknowledgement,
+        flags: TcpFlags(TcpFlags::RST | TcpFlags::ACK),
+    };
+    envelope.write_tcp(&segment, out)
+}
+
+/// The reset that answers a segment which belongs to no conn.
+fn reset_for(tcp: &Tcp) -> Option<Segment> {
+    if tcp.flags.rst() {
+        return None;
+    }
+    let (sequence, acknowledgement, flags) = if tcp.flags.ack() {
+        (tcp.acknowledgement, 0, TcpFlags::RST)
+    } else {
+        let counted =
+            tcp.payload.wrapping_add(u32::from(tcp.flags.syn())).wrapping_add(u32::from(tcp.flags.fin()));
+        (0, tcp.sequence.wrapping_add(counted), TcpFlags::RST | TcpFlags::ACK)
+    };
+    Some(Segment {
+        source_port: tcp.destination_port,
+        destination_port: tcp.source_port,
+        sequence,
+        acknowledgement,
+        flags: TcpFlags(flags),
+    })
+}
+
+/// Errors and redirects are never answered with an error (RFC 1122 section 3.2.2, RFC 4443 section 2.4), nor are
+/// messages of neighbour discovery.
+fn is_error(ip: &Ip, icmp: &Icmp) -> bool {
+    match icmp.message {
+        IcmpMessage::Error(_) | IcmpMessage::Redirect | IcmpMessage::Nd(_) => true,
+        IcmpMessage::EchoRequest { .. } | IcmpMessage::EchoReply { .. } => false,
+        IcmpMessage::Other if ip.source.is_v4() => matches!(icmp.kind, 3..=5 | 11 | 12),
+        IcmpMessage::Other => icmp.kind < 128 || icmp.kind == 137,
+    }
+}
+
+/// Whether an address names one host: neither unspecified nor a group.
+fn is_single(addr: Addr) -> bool {
+    let bits = addr.bits();
+    if addr.is_v4() { !matches!(bits >> 24 & 0xff, 0 | 224..) } else { bits != 0 && bits >> 120 != 0xff }
 }

@@ -1,0 +1,215 @@
+//! One remembered flow, in two cache lines.
+//!
+//! Knows what a conn is made of. Never knows where it is stored, nor how it moves.
+
+use fw_model::{Addr, Direction, FlowKey, MacAddr, OnRevoke, Protocol, Timers};
+
+use super::Admitted;
+use super::tcp::Windows;
+use super::timer::Links;
+use crate::time::Tick;
+use crate::verdict::RuleSlot;
+
+/// Where a conn stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// TCP: the opener's SYN was seen.
+    SynSent,
+    /// TCP: the SYN/ACK was seen.
+    SynReceived,
+    /// TCP: the handshake is complete.
+    Established,
+    /// TCP: a FIN was seen.
+    FinWait,
+    /// TCP: both FINs are acknowledged.
+    TimeWait,
+    /// TCP: a reset ended it.
+    Close,
+    /// Others: nobody has answered yet.
+    Asked,
+    /// Others: both ends have spoken.
+    Answered,
+}
+
+impl State {
+    /// Its name for operators.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::SynSent => "syn-sent",
+            Self::SynReceived => "syn-received",
+            Self::Established => "established",
+            Self::FinWait => "fin-wait",
+            Self::TimeWait => "time-wait",
+            Self::Close => "close",
+            Self::Asked => "asked",
+            Self::Answered => "answered",
+        }
+    }
+
+    /// Whether the conn was never answered or is half open: such conns live in a pool of their own.
+    pub(super) const fn is_unproven(self) -> bool {
+        matches!(self, Self::SynSent | Self::SynReceived | Self::Asked)
+    }
+
+    /// How long it lives without a frame, in seconds.
+    pub(super) fn life_s(self, protocol: Protocol, timers: &Timers) -> u32 {
+        match self {
+            Self::SynSent => timers.tcp_syn_sent,
+            Self::SynReceived => timers.syn_received,
+            Self::Established => timers.established,
+            Self::FinWait => timers.fin_wait,
+            Self::TimeWait => timers.time_wait,
+            Self::Close => timers.close,
+            Self::Asked | Self::Answered if matches!(protocol, Protocol::ICMP | Protocol::ICMPV6) => timers.icmp,
+            Self::Asked => timers.udp,
+            Self::Answered => timers.udp_replied,
+        }
+    }
+}
+
+const NO_RULE: u32 = u32::MAX;
+const BY_GUEST: u8 = 1;
+const EXPECTED: u8 = 2;
+const LOG: u8 = 4;
+const LIVING: u8 = 8;
+const DRAIN: u8 = 16;
+const KEEP: u8 = 32;
+
+/// A conn. The key and what every frame touches come first.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+pub(super) struct Conn {
+    local: [u64; 2],
+    remote: [u64; 2],
+    /// Ports, VLAN and protocol.
+    rest: u64,
+    pub(super) deadline: Tick,
+    pub(super) windows: Windows,
+    epoch: u32,
+    rule: u32,
+    pub(super) state: State,
+    flags: u8,
+    peer_mac: MacAddr,
+    /// It ends then, whatever comes; the end of time if nothing says so.
+    pub(super) ends_at: Tick,
+    pub(super) timer: Links,
+    pub(super) pool: Links,
+}
+
+const _: () = assert!(size_of::<Conn>() <= 128, "a conn is two cache lines");
+
+impl Conn {
+    pub(super) fn new(
+        flow: &FlowKey,
+        opener: Direction,
+        peer_mac: MacAddr,
+        admitted: &Admitted,
+        state: State,
+        windows: Windows,
+    ) -> Self {
+        let (local, remote, rest) = key(flow);
+        let mut conn = Self {
+            local,
+            remote,
+            rest,
+            deadline: Tick(0),
+            windows,
+            epoch: 0,
+            rule: NO_RULE,
+            state,
+            flags: LIVING | if opener == Direction::Out { BY_GUEST } else { 0 },
+            peer_mac,
+            ends_at: Tick(u64::MAX),
+            timer: Links::NONE,
+            pool: Links::NONE,
+        };
+        conn.admit(admitted);
+        conn
+    }
+
+    pub(super) fn is_of(&self, flow: &FlowKey) -> bool {
+        (self.local, self.remote, self.rest) == key(flow) && self.is_living()
+    }
+
+    pub(super) const fn is_living(&self) -> bool {
+        self.flags & LIVING != 0
+    }
+
+    pub(super) const fn bury(&mut self) {
+        self.flags &= !LIVING;
+    }
+
+    pub(super) fn flow(&self) -> FlowKey {
+        let [low, high] = self.local;
+        let local = Addr::from_bits(u128::from(low) | u128::from(high) << 64);
+        let [low, high] = self.remote;
+        let remote = Addr::from_bits(u128::from(low) | u128::from(high) << 64);
+        let [a, b, c, d, e, f, protocol, _] = self.rest.to_be_bytes();
+        FlowKey {
+            local,
+            remote,
+            local_port: u16::from_be_bytes([a, b]),
+            remote_port: u16::from_be_bytes([c, d]),
+            protocol: Protocol(protocol),
+            vlan: u16::from_be_bytes([e, f]),
+        }
+    }
+
+    pub(super) const fn opener(&self) -> Direction {
+        if self.flags & BY_GUEST != 0 { Direction::Out } else { Direction::In }
+    }
+
+    pub(super) const fn peer_mac(&self) -> MacAddr {
+        self.peer_mac
+    }
+
+    pub(super) fn admitted(&self) -> Admitted {
+        Admitted {
+            rule: Some(RuleSlot(self.rule)).filter(|_| self.rule != NO_RULE),
+            epoch: self.epoch,
+            on_revoke: match self.flags & (DRAIN | KEEP) {
+                DRAIN => OnRevoke::Drain,
+                KEEP => OnRevoke::Keep,
+                _ => OnRevoke::Kill,
+            },
+            expected: self.flags & EXPECTED != 0,
+            log: self.flags & LOG != 0,
+        }
+    }
+
+    pub(super) fn admit(&mut self, admitted: &Admitted) {
+        self.rule = admitted.rule.map_or(NO_RULE, |slot| slot.0);
+        self.epoch = admitted.epoch;
+        let on_revoke = match admitted.on_revoke {
+            OnRevoke::Kill => 0,
+            OnRevoke::Drain => DRAIN,
+            OnRevoke::Keep => KEEP,
+        };
+        let expected = if admitted.expected { EXPECTED } else { 0 };
+        let log = if admitted.log { LOG } else { 0 };
+        self.flags = self.flags & (BY_GUEST | LIVING) | on_revoke | expected | log;
+    }
+}
+
+/// The 40 bytes of a key as words.
+fn key(flow: &FlowKey) -> ([u64; 2], [u64; 2], u64) {
+    let words = |addr: Addr| {
+        let bits = addr.bits();
+        [u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0), u64::try_from(bits >> 64).unwrap_or(0)]
+    };
+    let [a, b] = flow.local_port.to_be_bytes();
+    let [c, d] = flow.remote_port.to_be_bytes();
+    let [e, f] = flow.vlan.to_be_bytes();
+    (words(flow.local), words(flow.remote), u64::from_be_bytes([a, b, c, d, e, f, flow.protocol.0, 0]))
+}
+
+/// The bytes of a key, to be hashed.
+pub(super) fn key_bytes(flow: &FlowKey) -> [u8; 40] {
+    let (local, remote, rest) = key(flow);
+    let mut bytes = [0; 40];
+    let words = [local[0], local[1], remote[0], remote[1], rest];
+    for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    bytes
+}

@@ -1,0 +1,44 @@
+//! Ethernet II and at most one VLAN tag (IEEE 802.3, 802.1Q).
+//!
+//! Knows tags and ethertypes. Never knows which VLAN is the NIC's own.
+
+use fw_model::MacAddr;
+
+use super::view::View;
+use super::{Ether, Malformed};
+
+pub(super) const IPV4: u16 = 0x0800;
+pub(super) const ARP: u16 = 0x0806;
+pub(super) const RARP: u16 = 0x8035;
+pub(super) const IPV6: u16 = 0x86dd;
+const TAG: u16 = 0x8100;
+/// Service tags: 802.1ad, and what vendors wrote before it.
+const SERVICE_TAGS: [u16; 4] = [0x88a8, 0x9100, 0x9200, 0x9300];
+/// Below this the field is a length (IEEE 802.3 section 3.2.6).
+const ETHERTYPE_MIN: u16 = 0x0600;
+
+#[inline]
+pub(super) fn parse(frame: View<'_>) -> Result<Ether, Malformed> {
+    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *frame.header(0, Malformed::Runt)?;
+    let outer = u16::from_be_bytes([t0, t1]);
+    let (vlan, ethertype, length) =
+        if outer == TAG { tag(frame.header(14, Malformed::TagShort)?)? } else { (None, outer, 14) };
+    if ethertype == TAG || SERVICE_TAGS.contains(&ethertype) {
+        return Err(Malformed::TagTwice);
+    }
+    if ethertype < ETHERTYPE_MIN {
+        return Err(Malformed::NotEthernet2);
+    }
+    let destination = MacAddr([d0, d1, d2, d3, d4, d5]);
+    let source = MacAddr([s0, s1, s2, s3, s4, s5]);
+    Ok(Ether { destination, source, vlan, ethertype, length })
+}
+
+#[inline]
+fn tag([c0, c1, t0, t1]: &[u8; 4]) -> Result<(Option<u16>, u16, usize), Malformed> {
+    let vlan = u16::from_be_bytes([c0 & 0x0f, *c1]);
+    if vlan == 0 || vlan == 4095 {
+        return Err(Malformed::TagReserved);
+    }
+    Ok((Some(vlan), u16::from_be_bytes([*t0, *t1]), 18))
+}

@@ -1,0 +1,162 @@
+//! Writing frames: Ethernet, IPv4 and IPv6, a TCP segment without data, ICMP destination unreachable.
+//!
+//! Knows formats (RFC 791, 8200, 9293, 792, 4443; IEEE 802.1Q). Never knows what a frame answers.
+
+use fw_model::{Addr, MacAddr, Protocol};
+
+use super::REPLY_LEN_MAX;
+use crate::headers::TcpFlags;
+use crate::headers::checksum::{self, Sum};
+
+const HOP_LIMIT: u8 = 64;
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+const TCP_HEADER: usize = 20;
+const ICMP_HEADER: usize = 8;
+/// The longest ICMP error in bytes of IP: RFC 1812 section 4.3.2.3, RFC 4443 section 2.4 (c).
+const ICMP_ERROR_MAX: usize = 576;
+const ICMPV6_ERROR_MAX: usize = 1280;
+
+/// Whom a frame goes to and whom it comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Envelope {
+    pub(super) destination_mac: MacAddr,
+    pub(super) source_mac: MacAddr,
+    pub(super) vlan: Option<u16>,
+    pub(super) source: Addr,
+    pub(super) destination: Addr,
+}
+
+/// A TCP segment without options and data.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Segment {
+    pub(super) source_port: u16,
+    pub(super) destination_port: u16,
+    pub(super) sequence: u32,
+    pub(super) acknowledgement: u32,
+    pub(super) flags: TcpFlags,
+}
+
+impl Envelope {
+    pub(super) fn write_tcp(&self, segment: &Segment, out: &mut [u8; REPLY_LEN_MAX]) -> Option<usize> {
+        let mut frame = Writer { out, length: 0 };
+        self.write_headers(&mut frame, Protocol::TCP, TCP_HEADER)?;
+        let start = frame.length;
+        frame.put(&segment.source_port.to_be_bytes())?;
+        frame.put(&segment.destination_port.to_be_bytes())?;
+        frame.put(&segment.sequence.to_be_bytes())?;
+        frame.put(&segment.acknowledgement.to_be_bytes())?;
+        // Five words of header; a window of zero, no checksum yet, no urgent data.
+        frame.put(&[0x50, segment.flags.0, 0, 0, 0, 0, 0, 0])?;
+        self.close_upper_layer(&mut frame, Protocol::TCP, start, 16)
+    }
+
+    /// ICMP destination unreachable, communication administratively prohibited, with as much of the refused datagram
+    /// as the error may have.
+    pub(super) fn write_prohibited(&self, refused: &[u8], out: &mut [u8; REPLY_LEN_MAX]) -> Option<usize> {
+        let is_v4 = self.source.is_v4();
+        let mut frame = Writer { out, length: 0 };
+        let (protocol, kind, code, room) = if is_v4 {
+            (Protocol::ICMP, 3, 13, ICMP_ERROR_MAX - IPV4_HEADER - ICMP_HEADER)
+        } else {
+            (Protocol::ICMPV6, 1, 1, ICMPV6_ERROR_MAX - IPV6_HEADER - ICMP_HEADER)
+        };
+        // A VLAN tag takes its four bytes from the quote.
+        let room = room.min(REPLY_LEN_MAX - ICMP_HEADER - self.headers_length());
+        let quote = refused.get(..room).unwrap_or(refused);
+        self.write_headers(&mut frame, protocol, ICMP_HEADER + quote.len())?;
+        let start = frame.length;
+        frame.put(&[kind, code, 0, 0, 0, 0, 0, 0])?;
+        frame.put(quote)?;
+        self.close_upper_layer(&mut frame, protocol, start, 2)
+    }
+
+    fn headers_length(&self) -> usize {
+        let ip = if self.source.is_v4() { IPV4_HEADER } else { IPV6_HEADER };
+        ip + if self.vlan.is_some() { 18 } else { 14 }
+    }
+
+    /// Ethernet and IP headers in front of `length` bytes of `protocol`; `None` if the families differ.
+    fn write_headers(&self, frame: &mut Writer<'_>, protocol: Protocol, length: usize) -> Option<()> {
+        if self.source.is_v4() != self.destination.is_v4() {
+            return None;
+        }
+        frame.put(&self.destination_mac.0)?;
+        frame.put(&self.source_mac.0)?;
+        if let Some(vlan) = self.vlan {
+            frame.put(&0x8100_u16.to_be_bytes())?;
+            frame.put(&vlan.to_be_bytes())?;
+        }
+        if self.source.is_v4() {
+            frame.put(&0x0800_u16.to_be_bytes())?;
+            self.write_ipv4(frame, protocol, length)
+        } else {
+            frame.put(&0x86dd_u16.to_be_bytes())?;
+            self.write_ipv6(frame, protocol, length)
+        }
+    }
+
+    fn write_ipv4(&self, frame: &mut Writer<'_>, protocol: Protocol, length: usize) -> Option<()> {
+        let start = frame.length;
+        let [l0, l1] = u16::try_from(IPV4_HEADER + length).ok()?.to_be_bytes();
+        // Identification 0 and DF: an atomic datagram (RFC 6864 section 4.1).
+        frame.put(&[0x45, 0, l0, l1, 0, 0, 0x40, 0, HOP_LIMIT, protocol.0, 0, 0])?;
+        for addr in [self.source, self.destination] {
+            let [.., a, b, c, d] = addr.bits().to_be_bytes();
+            frame.put(&[a, b, c, d])?;
+        }
+        let checksum = checksum::ipv4_header(frame.since(start)?);
+        frame.patch(start + 10, checksum)
+    }
+
+    fn write_ipv6(&self, frame: &mut Writer<'_>, protocol: Protocol, length: usize) -> Option<()> {
+        let [l0, l1] = u16::try_from(length).ok()?.to_be_bytes();
+        frame.put(&[0x60, 0, 0, 0, l0, l1, protocol.0, HOP_LIMIT])?;
+        frame.put(&self.source.bits().to_be_bytes())?;
+        frame.put(&self.destination.bits().to_be_bytes())
+    }
+
+    /// Writes the checksum of what stands since `start`, `field` bytes behind it; gives the frame's length.
+    fn close_upper_layer(
+        &self,
+        frame: &mut Writer<'_>,
+        protocol: Protocol,
+        start: usize,
+        field: usize,
+    ) -> Option<usize> {
+        let upper = frame.since(start)?;
+        // ICMP over IPv4 alone has no pseudo-header (RFC 792).
+        let pseudo = if protocol == Protocol::ICMP {
+            Sum::ZERO
+        } else {
+            Sum::pseudo(self.source, self.destination, protocol, u32::try_from(upper.len()).ok()?)
+        };
+        let checksum = pseudo.bytes(upper).checksum();
+        frame.patch(start + field, checksum)?;
+        Some(frame.length)
+    }
+}
+
+/// A frame as it grows.
+struct Writer<'a> {
+    out: &'a mut [u8; REPLY_LEN_MAX],
+    length: usize,
+}
+
+impl Writer<'_> {
+    fn put(&mut self, bytes: &[u8]) -> Option<()> {
+        let end = self.length + bytes.len();
+        self.out.get_mut(self.length..end)?.copy_from_slice(bytes);
+        self.length = end;
+        Some(())
+    }
+
+    fn since(&self, start: usize) -> Option<&[u8]> {
+        self.out.get(start..self.length)
+    }
+
+    fn patch(&mut self, offset: usize, value: u16) -> Option<()> {
+        self.out.get_mut(offset..offset + 2)?.copy_from_slice(&value.to_be_bytes());
+        Some(())
+    }
+}

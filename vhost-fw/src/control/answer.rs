@@ -1,0 +1,59 @@
+//! What a request is answered: checked here, done by the NIC.
+//!
+//! Knows which rules are this NIC's. Never knows where a request came from.
+
+use std::sync::Arc;
+
+use fw_engine::PreparedRules;
+use fw_model::{NicId, Reply, Request};
+
+use super::Nic;
+
+pub(super) fn to(nic: &dyn Nic, id: &NicId, request: Request) -> Reply {
+    match request {
+        Request::Install(rules) => match PreparedRules::new(*rules) {
+            Ok(rules) => install(nic, id, Arc::new(rules)),
+            Err(error) => Reply::Refused(error.to_string()),
+        },
+        request @ (Request::Stats
+        | Request::Conns(_)
+        | Request::Kill(_)
+        | Request::Explain(_)
+        | Request::Freeze
+        | Request::Thaw) => nic.ask(request),
+    }
+}
+
+pub(super) fn install(nic: &dyn Nic, id: &NicId, rules: Arc<PreparedRules>) -> Reply {
+    let named = &rules.rules().nic.id;
+    if named != id {
+        return Reply::Refused(format!("nic.id: these are the rules of `{named}`, and this NIC is `{id}`"));
+    }
+    nic.install(rules)
+}
+
+/// The generation in force; 0 without rules.
+pub(super) fn generation(nic: &dyn Nic) -> u64 {
+    match nic.ask(Request::Stats) {
+        Reply::Stats(stats) => stats.generation.unwrap_or(0),
+        Reply::Enforced(_)
+        | Reply::Conns(_)
+        | Reply::Killed(_)
+        | Reply::Explanation(_)
+        | Reply::Done
+        | Reply::Refused(_) => 0,
+    }
+}
+
+/// Why something was refused.
+pub(super) fn refusal(reply: &Reply) -> &str {
+    match reply {
+        Reply::Refused(why) => why,
+        Reply::Stats(_)
+        | Reply::Enforced(_)
+        | Reply::Conns(_)
+        | Reply::Killed(_)
+        | Reply::Explanation(_)
+        | Reply::Done => "the NIC gave an answer that belongs to another question",
+    }
+}

@@ -1,0 +1,67 @@
+//! Messages on the control socket: a length, then JSON of the protocol's version and the message.
+//!
+//! Length is a little-endian u32 that does not count itself. Knows bytes. Never knows what a message asks.
+
+use std::io::{self, Read, Write};
+
+use fw_model::{PROTOCOL_VERSION, Request};
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
+
+/// The longest message: rules with a million members.
+pub(crate) const LEN_MAX: usize = 256 << 20;
+
+/// Bytes of the length.
+pub(crate) const PREFIX: usize = 4;
+
+/// `message` as it stands on the wire.
+pub(crate) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; PREFIX];
+    serde_json::to_writer(&mut bytes, &(PROTOCOL_VERSION, message))?;
+    let length = bytes.len() - PREFIX;
+    let written = u32::try_from(length).ok().filter(|_| length <= LEN_MAX);
+    let prefix = written.ok_or_else(|| io::Error::other("the message is too long"))?.to_le_bytes();
+    bytes.splice(..PREFIX, prefix);
+    Ok(bytes)
+}
+
+/// The length that `bytes` announce; `None` until it is there.
+pub(crate) fn announced(bytes: &[u8]) -> Option<usize> {
+    bytes.first_chunk().map(|length| usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX))
+}
+
+/// Reads the JSON of a message.
+pub(crate) fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
+    match serde_json::from_slice::<(u16, T)>(json) {
+        Ok((PROTOCOL_VERSION, message)) => Ok(message),
+        Ok((version, _)) => Err(other_version(version)),
+        // What another version says need not be readable at all.
+        Err(error) => match serde_json::from_slice::<Versioned>(json) {
+            Ok(Versioned(version, IgnoredAny)) if version != PROTOCOL_VERSION => Err(other_version(version)),
+            _ => Err(format!("not understood: {error}")),
+        },
+    }
+}
+
+#[derive(Deserialize)]
+struct Versioned(u16, IgnoredAny);
+
+fn other_version(version: u16) -> String {
+    format!("this program speaks version {PROTOCOL_VERSION} of the control protocol, the other end {version}")
+}
+
+/// Asks, and waits for the answer.
+pub(crate) fn exchange<T: DeserializeOwned>(
+    stream: &mut (impl Read + Write),
+    request: &Request,
+) -> io::Result<T> {
+    // Who is turned away may be told so before the request is out: read first, complain then.
+    let sent = stream.write_all(&encode(request)?);
+    let mut prefix = [0; PREFIX];
+    stream.read_exact(&mut prefix).map_err(|error| sent.err().unwrap_or(error))?;
+    let length = announced(&prefix).filter(|length| *length <= LEN_MAX);
+    let length = length.ok_or_else(|| io::Error::other("the answer is too long"))?;
+    let mut json = Vec::new();
+    stream.take(length as u64).read_to_end(&mut json)?;
+    decode(&json).map_err(io::Error::other)
+}
