@@ -12,8 +12,6 @@ pub(super) const ARP: u16 = 0x0806;
 pub(super) const RARP: u16 = 0x8035;
 pub(super) const IPV6: u16 = 0x86dd;
 const TAG: u16 = 0x8100;
-/// Service tags: 802.1ad, and what vendors wrote before it.
-const SERVICE_TAGS: [u16; 4] = [0x88a8, 0x9100, 0x9200, 0x9300];
 /// Below this the field is a length (IEEE 802.3 section 3.2.6).
 const ETHERTYPE_MIN: u16 = 0x0600;
 
@@ -23,7 +21,8 @@ pub(super) fn parse(frame: View<'_>) -> Result<Ether, Malformed> {
     let outer = u16::from_be_bytes([t0, t1]);
     let (vlan, ethertype, length) =
         if outer == TAG { tag(frame.header(14, Malformed::TagShort)?)? } else { (None, outer, 14) };
-    if ethertype == TAG || SERVICE_TAGS.contains(&ethertype) {
+    // Service tags are 802.1ad's, and what vendors wrote before it.
+    if matches!(ethertype, TAG | 0x88a8 | 0x9100 | 0x9200 | 0x9300) {
         return Err(Malformed::TagTwice);
     }
     if ethertype < ETHERTYPE_MIN {

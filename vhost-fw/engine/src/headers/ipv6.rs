@@ -11,9 +11,6 @@ use super::{Fragment, Ip, L4, Malformed};
 const HOP_BY_HOP: u8 = 0;
 const FRAGMENT: u8 = 44;
 const DESTINATION: u8 = 60;
-/// The other extension headers (IANA "IPv6 Extension Header Types") and "no next header": routing, ESP, AH,
-/// mobility, HIP, shim6, and those kept for experiments.
-const REFUSED: [u8; 9] = [43, 50, 51, 59, 135, 139, 140, 253, 254];
 const HEADER: usize = 40;
 const PAYLOAD_MAX: usize = 65_535;
 /// More padding than this aligns nothing; Linux refuses it as well.
@@ -139,11 +136,17 @@ pub(super) fn walk(datagram: View<'_>, offset: usize, next: u8) -> Result<Chain,
                 }
             }
             HOP_BY_HOP | DESTINATION => return Err(Malformed::ExtensionRefused),
-            upper if REFUSED.contains(&upper) => return Err(Malformed::ExtensionRefused),
+            upper if is_refused(upper) => return Err(Malformed::ExtensionRefused),
             _ => return Ok(chain),
         }
         named_at = at;
     }
+}
+
+/// The other extension headers (IANA "IPv6 Extension Header Types") and "no next header": routing, ESP, AH,
+/// mobility, HIP, shim6, and those kept for experiments.
+const fn is_refused(number: u8) -> bool {
+    matches!(number, 43 | 50 | 51 | 59 | 135 | 139 | 140 | 253 | 254)
 }
 
 fn fragment_header(datagram: View<'_>, at: usize, named_at: usize) -> Result<Found, Malformed> {
