@@ -75,8 +75,8 @@ struct Bench {
     _folder: tempfile::TempDir,
 }
 
-fn prepared(rules: &str, generation: u64) -> Arc<PreparedRules> {
-    let rules = vhost_fw::rules_file::parse(rules, "rules", generation).unwrap();
+fn prepared(rules: &str, previous: u64) -> Arc<PreparedRules> {
+    let rules = vhost_fw::rules_file::parse(rules, "rules", previous).unwrap();
     Arc::new(PreparedRules::new(rules).unwrap())
 }
 
@@ -91,7 +91,7 @@ impl Bench {
         let (near, far) = pair(1500).unwrap();
         let mut engine =
             Engine::new(Config { conns: 4096, fragments: Config::FRAGMENTS, hash_key: [7; 16], mtu: 1500 });
-        engine.install(prepared(RULES, 1), fw_engine::Tick(0));
+        engine.install(prepared(RULES, 0), fw_engine::Tick(0));
         let device = Device::start(DeviceOptions {
             engine,
             uplink: Box::new(near),
@@ -581,7 +581,7 @@ fn a_frame_that_waits_for_buffers_is_judged_by_the_rules_of_its_delivery() {
     guest.post_buffers(2, 128).unwrap();
     bench.far().send(VnetHeader::NONE, &echo(&payload(1200))).unwrap();
     assert!(guest.stays_quiet(RX).unwrap());
-    let reply = bench.worker.ask(Command::Install(prepared(CLOSED, 2))).unwrap();
+    let reply = bench.worker.ask(Command::Install(prepared(CLOSED, 1))).unwrap();
     assert!(matches!(reply, Reply::Enforced(2)));
     for index in 2..40 {
         guest.post_buffer(index, 128).unwrap();
@@ -708,6 +708,7 @@ fn garbage_ends_its_own_connection() {
             2 => guest.frontend.set_vring_num(1, 0),
             _ => guest.frontend.set_vring_num(1, 4096),
         };
+        drop(guest);
         bench.all_is_well(&mut bench.boot());
     }
 }
@@ -832,14 +833,18 @@ fn a_ring_rewritten_while_it_is_read_harms_nobody_else() {
     while bench.far().recv().unwrap().is_some() {}
     guest.reboot().unwrap();
     guest.post_buffers(200, 2048).unwrap();
+    // What waited in the wire comes first.
+    let mut sent = false;
     let mut last = Vec::new();
-    bench.far().send(VnetHeader::NONE, &echo(b"the end")).unwrap();
     while last != echo(b"the end") {
+        sent = sent || bench.far().send(VnetHeader::NONE, &echo(b"the end")).is_ok();
         for (id, length) in guest.wait_used(RX, 1).unwrap() {
             let mut bytes = vec![0; usize::try_from(length).unwrap()];
             let at = GuestAddress(BUFFERS + BUFFER_STRIDE * u64::from(id));
             guest.memory.read_slice(&mut bytes, at).unwrap();
             last = bytes.split_off(12);
+            guest.post_buffer(u16::try_from(id).unwrap(), 2048).unwrap();
         }
+        guest.kick(RX).unwrap();
     }
 }

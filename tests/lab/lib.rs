@@ -5,11 +5,8 @@
 
 pub mod cases;
 pub mod fuzzing;
-<<<<<<< HEAD
 pub mod guest;
-=======
 pub mod model;
->>>>>>> main
 pub mod program;
 pub mod random;
 pub mod simulator;

@@ -192,7 +192,10 @@ impl Table {
             L4::Icmp(icmp) => match icmp.message {
                 IcmpMessage::EchoReply { .. } => Some(Reason::NoConn),
                 IcmpMessage::Error(_) => Some(Reason::Unrelated),
-                IcmpMessage::EchoRequest { .. } | IcmpMessage::Redirect | IcmpMessage::Nd(_) | IcmpMessage::Other => None,
+                IcmpMessage::EchoRequest { .. }
+                | IcmpMessage::Redirect
+                | IcmpMessage::Nd(_)
+                | IcmpMessage::Other => None,
             },
             L4::Udp(_) | L4::Group(_) | L4::Other | L4::Fragment => None,
         }
@@ -267,7 +270,13 @@ impl Table {
 
     /// Whether an ICMP error that goes `direction` and quotes this may pass: it quotes a frame of a living conn
     /// that went the other way, and its sequence number is in window. Changes nothing.
-    pub(crate) fn related(&self, quote: &Quote, direction: Direction, vlan: u16, now: Tick) -> Result<ConnId, Reason> {
+    pub(crate) fn related(
+        &self,
+        quote: &Quote,
+        direction: Direction,
+        vlan: u16,
+        now: Tick,
+    ) -> Result<ConnId, Reason> {
         let flow = related::flow(quote, direction, vlan);
         let id = self.find(&flow, self.hash(&flow), now).ok_or(Reason::Unrelated)?;
         let conn = self.at(id.0).ok_or(Reason::Unrelated)?;

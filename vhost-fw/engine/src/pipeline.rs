@@ -215,7 +215,8 @@ impl Station<'_> {
             Err(reason) => return Decision::drop(reason, By::Guard, sane),
         };
         // RFC 6980 section 5: neighbour discovery never comes in fragments.
-        if matches!(&headers.net, Net::Ip(ip) if matches!(ip.l4, L4::Icmp(icmp) if matches!(icmp.message, IcmpMessage::Nd(_)))) {
+        if matches!(&headers.net, Net::Ip(ip) if matches!(ip.l4, L4::Icmp(icmp) if matches!(icmp.message, IcmpMessage::Nd(_))))
+        {
             return Decision::drop(Reason::NdMalformed, By::Guard, Some(RuleSlot::guard(GuardRule::Nd)));
         }
         match self.rules.guard().check(direction, &headers) {
