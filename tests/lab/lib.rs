@@ -1,13 +1,25 @@
 //! The laboratory: what tests are made of.
 //!
-//! Cases from files, the program under test, a second stupid firewall. Knows the product from outside. Never is part
-//! of it.
+//! Cases from files, the program under test, a second stupid firewall, hosts with bridges and real guests. Knows the
+//! product from outside. Never is part of it.
 
+pub mod bench;
 pub mod cases;
+pub mod firewall;
 pub mod fuzzing;
 pub mod guest;
+pub mod host;
+pub mod image;
 pub mod model;
+pub mod probe;
+pub mod process;
 pub mod program;
+pub mod quickstart;
 pub mod random;
+pub mod rung;
 pub mod simulator;
+pub mod site;
+pub mod suite;
+pub mod switch;
+pub mod vm;
 pub mod wire;

@@ -1,0 +1,171 @@
+//! `scripts/bench`: ours beside a peer or a floor, in the same call and taking turns.
+//!
+//! Results are JSON lines on stdout, progress goes to stderr. It may know what is measured and against whom. It must
+//! never quote a number that was taken while the machine was busy with something else.
+
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::host::{self, Stay};
+use crate::program;
+
+mod datapath;
+mod dpdk;
+mod guests;
+mod quiet;
+mod tap;
+
+/// Which way is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Better {
+    Higher,
+}
+
+/// One line of results.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Line {
+    bench: &'static str,
+    ours: f64,
+    peer: Option<f64>,
+    peer_name: Option<&'static str>,
+    unit: &'static str,
+    ratio: Option<f64>,
+    better: Better,
+    n: usize,
+    spread: f64,
+}
+
+/// What rounds came to: our figures and the peer's, one of each per round.
+#[derive(Debug, Default)]
+struct Rounds {
+    ours: Vec<f64>,
+    peer: Vec<f64>,
+}
+
+/// A bench of the datapath.
+struct Bench {
+    name: &'static str,
+    unit: &'static str,
+    peer_name: &'static str,
+    /// Whether it needs a network of its own.
+    own_network: bool,
+    run: fn() -> Result<Rounds>,
+}
+
+const BENCHES: &[Bench] = &[
+    Bench {
+        name: "datapath/null-1k",
+        unit: "Mpps",
+        peer_name: "DPDK net_vhost, receive only",
+        own_network: false,
+        run: datapath::null_1k,
+    },
+    Bench {
+        name: "datapath/null-100k",
+        unit: "Mpps",
+        peer_name: "DPDK net_vhost, receive only",
+        own_network: false,
+        run: datapath::null_100k,
+    },
+    Bench {
+        name: "datapath/tap-64",
+        unit: "Mpps",
+        peer_name: "write() to a tap",
+        own_network: true,
+        run: datapath::tap_64,
+    },
+    Bench {
+        name: "guests/tcp-tso",
+        unit: "Mbit/s",
+        peer_name: "the same guests on bare taps",
+        own_network: true,
+        run: guests::tcp_tso,
+    },
+];
+
+/// Rounds of each bench.
+const ROUNDS: usize = 3;
+
+/// Runs the benches whose names start with one of `names`; all if none is given.
+///
+/// # Errors
+/// A program cannot be run or does not do its part.
+pub fn run(names: &[&str]) -> Result<bool> {
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|start| name.starts_with(start));
+    let chosen: Vec<&Bench> = BENCHES.iter().filter(|bench| wanted(bench.name)).collect();
+    let engine: Vec<&str> = names.iter().copied().filter(|name| name.starts_with("engine")).collect();
+    let known =
+        |name: &&&str| !name.starts_with("engine") && !BENCHES.iter().any(|b| b.name.starts_with(**name));
+    if let Some(unknown) = names.iter().find(known) {
+        let all: Vec<&str> = BENCHES.iter().map(|bench| bench.name).collect();
+        anyhow::bail!("no bench is named `{unknown}`; there are engine/… and {}", all.join(", "));
+    }
+    // Entering the namespaces starts this program anew, so it comes before anything that would then run twice.
+    let network = if chosen.iter().any(|bench| bench.own_network) { host::enter(Stay::Ends) } else { Ok(()) };
+    let mut all_ran = true;
+    if names.is_empty() || !engine.is_empty() {
+        all_ran &= engine_benches(&engine)?;
+    }
+    for bench in chosen {
+        if let Some(why) = network.as_ref().err().filter(|_| bench.own_network) {
+            note(&format!("{}: not run: {why:#}", bench.name));
+            continue;
+        }
+        note(&format!("{}: {ROUNDS} rounds against {}", bench.name, bench.peer_name));
+        match (bench.run)() {
+            Ok(rounds) => print(&line(bench, &rounds)?)?,
+            Err(error) => {
+                note(&format!("{}: not run: {error:#}", bench.name));
+                all_ran = false;
+            }
+        }
+    }
+    Ok(all_ran)
+}
+
+/// The engine's benches print their own lines.
+fn engine_benches(names: &[&str]) -> Result<bool> {
+    note("engine: cargo bench -p fw-engine");
+    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .current_dir(program::repository())
+        .args(["bench", "--quiet", "-p", "fw-engine", "--bench", "judge", "--"])
+        .args(names)
+        .stdin(Stdio::null())
+        .status()
+        .context("cannot run cargo")?;
+    Ok(status.success())
+}
+
+fn line(bench: &Bench, rounds: &Rounds) -> Result<Line> {
+    let ours = quiet::median(&rounds.ours).context("no round of ours counted")?;
+    let peer = quiet::median(&rounds.peer);
+    Ok(Line {
+        bench: bench.name,
+        ours: rounded(ours),
+        peer: peer.map(rounded),
+        peer_name: peer.map(|_| bench.peer_name),
+        unit: bench.unit,
+        ratio: peer.filter(|peer| *peer > 0.0).map(|peer| rounded(ours / peer)),
+        better: Better::Higher,
+        n: rounds.ours.len(),
+        spread: rounded(quiet::spread(&rounds.ours)),
+    })
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+fn print(line: &Line) -> Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", serde_json::to_string(line)?)?;
+    Ok(out.flush()?)
+}
+
+fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}

@@ -1,0 +1,77 @@
+//! DPDK's test program as a guest that sends as fast as it can, and as the peer that only receives.
+//!
+//! It may know testpmd's flags and reports. It must never need a privilege: without huge pages it goes without.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::Process;
+use crate::program;
+
+/// What the generator's frames say they are: the rules of a bench must own this MAC and address. They go to ports
+/// 1001 of addresses from 10.253.0.0 up.
+pub(super) const GENERATOR_MAC: &str = "00:01:02:03:04:00";
+/// See [`GENERATOR_MAC`].
+pub(super) const GENERATOR_ADDRESS: &str = "10.254.0.0";
+
+/// Seconds between testpmd's reports.
+const PERIOD: u64 = 1;
+
+/// Starts a virtio-user frontend on core 0 that sends frames of `size` bytes in `flows` flows to the backend at
+/// `socket`.
+pub(super) fn generator(socket: &Path, size: u32, flows: u32, folder: &Path) -> Result<Process> {
+    let device = format!("net_virtio_user0,path={},queues=1,queue_size=1024", socket.display());
+    let mut command = testpmd("fe", "0@1,1@0", &device, folder)?;
+    command.arg(format!("--flowgen-flows={flows}")).arg(format!("--txpkts={size}"));
+    command.arg("--forward-mode=flowgen");
+    Process::start("generator", &mut command, folder)
+}
+
+/// Starts a `net_vhost` backend on core 1 that receives and discards.
+pub(super) fn receiver(socket: &Path, folder: &Path) -> Result<Process> {
+    let device = format!("net_vhost0,iface={},queues=1", socket.display());
+    let mut command = testpmd("be", "0@0,1@1", &device, folder)?;
+    command.arg("--forward-mode=rxonly");
+    let mut receiver = Process::start("receiver", &mut command, folder)?;
+    receiver.wait_until(Duration::from_secs(10), || socket.exists())?;
+    Ok(receiver)
+}
+
+fn testpmd(prefix: &str, cores: &str, device: &str, folder: &Path) -> Result<Command> {
+    let mut command = Command::new(program::need("dpdk-testpmd")?);
+    command.env("XDG_RUNTIME_DIR", folder).arg(format!("--lcores={cores}")).arg("--no-pci");
+    if has_huge_pages() {
+        command.args(["--in-memory", "--single-file-segments", "-m", "256"]);
+    } else {
+        command.args(["--no-huge", "-m", "256"]);
+    }
+    command.arg(format!("--file-prefix={prefix}{}", std::process::id())).args(["--vdev", device, "--"]);
+    command.args(["--auto-start", "--total-num-mbufs=16384"]).arg(format!("--stats-period={PERIOD}"));
+    Ok(command)
+}
+
+fn has_huge_pages() -> bool {
+    let free = fs::read_to_string("/proc/meminfo").ok().and_then(|memory| {
+        memory.lines().find_map(|line| line.strip_prefix("HugePages_Free:")?.trim().parse::<u32>().ok())
+    });
+    free.is_some_and(|free| free >= 512) && Path::new("/dev/hugepages").is_dir()
+}
+
+/// The middle of the receive rates that the receiver reported after its first, in frames per second.
+pub(super) fn received_per_second(folder: &Path) -> Result<f64> {
+    let log = fs::read_to_string(folder.join("receiver.log")).context("the receiver kept no log")?;
+    let rates: Vec<f64> = log
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Rx-pps:")?.split_whitespace().next()?.parse().ok())
+        .filter(|rate| *rate > 0.0)
+        .skip(1)
+        .collect();
+    match super::quiet::median(&rates) {
+        Some(rate) => Ok(rate),
+        None => bail!("the receiver received nothing:\n{log}"),
+    }
+}
