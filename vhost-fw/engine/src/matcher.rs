@@ -9,13 +9,14 @@ mod prefix;
 mod remotes;
 mod spans;
 
+use std::collections::BTreeMap;
+
 use fw_model::{Action, Addr, DefaultAction, Direction, Protocol, Rule, RuleId, RuleSet};
 
 use bitmaps::{Bitmap, Bitmaps, Growing, TooLarge};
 use lines::Lines;
 use prefix::Owners;
 use remotes::Remotes;
-use std::collections::BTreeMap;
 
 /// A rule set made ready for looking up. Building one is slow and may allocate; it is done away from the frames.
 ///

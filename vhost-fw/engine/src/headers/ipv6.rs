@@ -143,10 +143,10 @@ pub(super) fn walk(datagram: View<'_>, offset: usize, next: u8) -> Result<Chain,
     }
 }
 
-/// The other extension headers (IANA "IPv6 Extension Header Types") and "no next header": routing, ESP, AH,
+/// The other extension headers (IANA "IPv6 Extension Header Types") and "no next header": routing, AH,
 /// mobility, HIP, shim6, and those kept for experiments.
 const fn is_refused(number: u8) -> bool {
-    matches!(number, 43 | 50 | 51 | 59 | 135 | 139 | 140 | 253 | 254)
+    matches!(number, 43 | 51 | 59 | 135 | 139 | 140 | 253 | 254)
 }
 
 fn fragment_header(datagram: View<'_>, at: usize, named_at: usize) -> Result<Found, Malformed> {

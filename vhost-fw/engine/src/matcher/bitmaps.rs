@@ -10,7 +10,7 @@ use std::ops::Range;
 /// fifth of it.
 pub(super) const BYTES_MAX: usize = 256 << 20;
 
-/// A bitmap of the pool. [`Bitmap::EMPTY`] is in every pool.
+/// A bitmap of the pool: where its row starts. [`Bitmap::EMPTY`] is in every pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bitmap(pub(super) u32);
 
@@ -18,23 +18,24 @@ impl Bitmap {
     pub(super) const EMPTY: Self = Self(0);
 }
 
-/// All bitmaps of a rule set. A bitmap is a row of blocks of 64 words (4,096 places); words without a bit are
-/// told by their block and mostly not stored.
+/// All bitmaps of a rule set, row after row. A row is one head for each block of 64 words (4,096 places) and then
+/// the words, of which those without a bit are mostly left out; so a short bitmap is one cache line.
 #[derive(Debug)]
 pub(super) struct Bitmaps {
     blocks_each: usize,
-    blocks: Vec<Block>,
     words: Vec<u64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The head of a block is two words: bit `i` of the first says that word `i` has a bit. The second says where the
+/// words start in the pool, and with [`WHOLE`] that all 64 are there, which saves counting.
+const HEAD: usize = 2;
+const WHOLE: u64 = 1 << 63;
+
+/// A block as its head tells.
+#[derive(Debug, Clone, Copy)]
 struct Block {
-    /// Bit `i`: word `i` has a bit.
     present: u64,
-    /// Where its words start.
-    at: u32,
-    /// Only the words with a bit are stored; else all 64, which saves counting.
-    packed: bool,
+    words: u64,
 }
 
 impl Bitmaps {
@@ -47,8 +48,8 @@ impl Bitmaps {
         without: &[u64],
     ) -> Option<usize> {
         let first_word = places.start / 64;
-        let rows = self.row(a).iter().zip(self.row(b)).enumerate();
-        for (block, (a, b)) in rows.skip(first_word / 64) {
+        let blocks = self.blocks(a).zip(self.blocks(b)).enumerate();
+        for (block, (a, b)) in blocks.skip(first_word / 64) {
             let mut both = a.present & b.present;
             if block == first_word / 64 {
                 both &= u64::MAX << (first_word % 64);
@@ -57,8 +58,7 @@ impl Bitmaps {
                 let bit = both.trailing_zeros();
                 both &= both - 1;
                 let at = block * 64 + bit as usize;
-                let mut word =
-                    self.word(*a, bit) & self.word(*b, bit) & !without.get(at).copied().unwrap_or(0);
+                let mut word = self.word(a, bit) & self.word(b, bit) & !without.get(at).copied().unwrap_or(0);
                 if at == first_word {
                     word &= u64::MAX << (places.start % 64);
                 }
@@ -71,18 +71,18 @@ impl Bitmaps {
         None
     }
 
-    fn row(&self, Bitmap(number): Bitmap) -> &[Block] {
-        let start = number as usize * self.blocks_each;
-        self.blocks.get(start..start + self.blocks_each).unwrap_or(&[])
+    fn blocks(&self, Bitmap(start): Bitmap) -> impl Iterator<Item = Block> + '_ {
+        let start = start as usize;
+        let heads = self.words.get(start..start + self.blocks_each * HEAD).unwrap_or(&[]);
+        let (heads, _) = heads.as_chunks::<HEAD>();
+        heads.iter().map(|[present, words]| Block { present: *present, words: *words })
     }
 
     fn word(&self, block: Block, bit: u32) -> u64 {
-        let before = if block.packed { (block.present & !(u64::MAX << bit)).count_ones() } else { bit };
-        self.words.get(block.at as usize + before as usize).copied().unwrap_or(0)
-    }
-
-    fn bytes(&self) -> usize {
-        self.words.len() * size_of::<u64>() + self.blocks.len() * size_of::<Block>()
+        let is_whole = block.words & WHOLE != 0;
+        let before = if is_whole { bit } else { (block.present & !(u64::MAX << bit)).count_ones() };
+        let at = usize::try_from(block.words & !WHOLE).unwrap_or(usize::MAX).saturating_add(before as usize);
+        self.words.get(at).copied().unwrap_or(0)
     }
 }
 
@@ -102,8 +102,7 @@ impl Growing {
     /// A pool for places below `places`, with the empty bitmap in it.
     pub(super) fn new(places: usize) -> Self {
         let blocks_each = places.div_ceil(64 * 64).max(1);
-        let empty = Block { present: 0, at: 0, packed: true };
-        let pool = Bitmaps { blocks_each, blocks: vec![empty; blocks_each], words: Vec::new() };
+        let pool = Bitmaps { blocks_each, words: vec![0; blocks_each * HEAD] };
         Self { pool, known: HashMap::new() }
     }
 
@@ -118,14 +117,9 @@ impl Growing {
         if let Some(known) = self.known.get(&hash).filter(|known| self.holds(**known, words)) {
             return Ok(*known);
         }
-        let number = self.pool.blocks.len() / self.pool.blocks_each;
-        let added = Bitmap(u32::try_from(number).map_err(|_| TooLarge)?);
-        let mut chunks = words.chunks(64);
-        for _ in 0..self.pool.blocks_each {
-            let block = self.store(chunks.next().unwrap_or(&[]))?;
-            self.pool.blocks.push(block);
-        }
-        if self.pool.bytes() > BYTES_MAX {
+        let added = Bitmap(u32::try_from(self.pool.words.len()).map_err(|_| TooLarge)?);
+        self.append(words);
+        if self.pool.words.len() * size_of::<u64>() > BYTES_MAX {
             return Err(TooLarge);
         }
         self.known.insert(hash, added);
@@ -143,25 +137,34 @@ impl Growing {
 
     /// The pool, which grows no more.
     pub(super) fn finish(mut self) -> Bitmaps {
-        self.pool.blocks.shrink_to_fit();
         self.pool.words.shrink_to_fit();
         self.pool
     }
 
-    fn store(&mut self, words: &[u64]) -> Result<Block, TooLarge> {
-        let at = u32::try_from(self.pool.words.len()).map_err(|_| TooLarge)?;
-        let present = words.iter().rev().fold(0, |present, word| present << 1 | u64::from(*word != 0));
-        let packed = present.count_ones() < 32;
-        self.pool.words.extend(words.iter().filter(|word| !packed || **word != 0));
-        Ok(Block { present, at, packed })
+    fn append(&mut self, words: &[u64]) {
+        let mut heads = Vec::with_capacity(self.pool.blocks_each * HEAD);
+        let mut stored: Vec<u64> = Vec::new();
+        let start = self.pool.words.len() + self.pool.blocks_each * HEAD;
+        let mut chunks = words.chunks(64);
+        for _ in 0..self.pool.blocks_each {
+            let chunk = chunks.next().unwrap_or(&[]);
+            let present =
+                chunk.iter().rev().fold(0_u64, |present, word| (present << 1) | u64::from(*word != 0));
+            let is_whole = present.count_ones() >= 32;
+            heads.push(present);
+            heads.push((start + stored.len()) as u64 | if is_whole { WHOLE } else { 0 });
+            stored.extend(chunk.iter().filter(|word| is_whole || **word != 0));
+        }
+        self.pool.words.extend(heads);
+        self.pool.words.extend(stored);
     }
 
     fn holds(&self, bitmap: Bitmap, words: &[u64]) -> bool {
         let mut chunks = words.chunks(64);
-        self.pool.row(bitmap).iter().all(|block| {
+        self.pool.blocks(bitmap).all(|block| {
             let mut chunk = chunks.next().unwrap_or(&[]).iter().copied();
             (0..64).all(|bit| {
-                let stored = if block.present >> bit & 1 == 1 { self.pool.word(*block, bit) } else { 0 };
+                let stored = if (block.present >> bit) & 1 == 1 { self.pool.word(block, bit) } else { 0 };
                 stored == chunk.next().unwrap_or(0)
             })
         })
@@ -207,7 +210,7 @@ mod tests {
         assert_eq!(growing.add_places(&[100, 1]).unwrap(), first);
         assert_ne!(growing.add_places(&[100]).unwrap(), first);
         assert_eq!(growing.add_places(&[]).unwrap(), Bitmap::EMPTY);
-        assert_eq!(growing.finish().words.len(), 3);
+        assert_eq!(growing.finish().words.len(), 3 * HEAD + 3);
     }
 
     #[test]
