@@ -59,7 +59,8 @@ impl Press {
                 new_conns_per_s: None,
             },
         };
-        let mut engine = Engine::new(Config { conns: 16, fragments: 1 << 16, hash_key: [7; 16], mtu: 65_535 });
+        let mut engine =
+            Engine::new(Config { conns: 16, fragments: 1 << 16, hash_key: [7; 16], mtu: 65_535 });
         engine.install(std::sync::Arc::new(PreparedRules::new(rules).unwrap()), Tick(0));
         Self { engine, answers: Answers::with_capacity(1, 0) }
     }
