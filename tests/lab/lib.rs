@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod cases;
+pub mod claim;
 pub mod firewall;
 pub mod fuzzing;
 pub mod guest;
