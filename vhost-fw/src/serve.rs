@@ -36,6 +36,27 @@ pub enum Endpoint {
     Client(PathBuf),
 }
 
+impl Endpoint {
+    /// Makes ready to be reached: a listening socket is made here, so that the sandbox can close before a VMM comes.
+    ///
+    /// # Errors
+    /// There can be no socket.
+    pub fn open(self) -> Result<OpenEndpoint, ServeError> {
+        Ok(OpenEndpoint(match self {
+            Self::Listen(path) => Way::Listen(Socket::bind(&path)?),
+            Self::Client(path) => Way::Client(path),
+        }))
+    }
+}
+
+/// An endpoint that VMMs can be served on.
+pub struct OpenEndpoint(Way);
+
+enum Way {
+    Listen(Socket),
+    Client(PathBuf),
+}
+
 /// Why serving ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -79,16 +100,15 @@ impl Device {
     /// Serves VMMs on the calling thread until `stop` is written.
     ///
     /// # Errors
-    /// The uplink is gone, or there can be no socket. What a VMM does is no error.
-    pub fn serve(&self, endpoint: &Endpoint, stop: &EventFd) -> Result<(), ServeError> {
-        match endpoint {
-            Endpoint::Listen(path) => self.listen(path, stop),
-            Endpoint::Client(path) => self.connect(path, stop),
+    /// The uplink is gone, or the data thread. What a VMM does is no error.
+    pub fn serve(&self, endpoint: OpenEndpoint, stop: &EventFd) -> Result<(), ServeError> {
+        match endpoint.0 {
+            Way::Listen(socket) => self.listen(socket, stop),
+            Way::Client(path) => self.connect(&path, stop),
         }
     }
 
-    fn listen(&self, path: &Path, stop: &EventFd) -> Result<(), ServeError> {
-        let mut socket = Socket::bind(path)?;
+    fn listen(&self, mut socket: Socket, stop: &EventFd) -> Result<(), ServeError> {
         let waiter = self.waiter(stop)?;
         waiter.add(socket.listener().as_raw_fd(), Woken::Other)?;
         loop {
