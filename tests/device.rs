@@ -113,9 +113,12 @@ impl Bench {
         let worker = device.worker();
         let serving = {
             let stop = Arc::clone(&stop);
-            let endpoint = endpoint.open().unwrap();
-            thread::spawn(move || device.serve(endpoint, &stop))
+            thread::spawn(move || device.serve(&endpoint, &stop))
         };
+        let start = Instant::now();
+        while !socket.exists() && start.elapsed() < PATIENCE {
+            thread::yield_now();
+        }
         Self { far: Some(far), worker, shown, stop, serving: Some(serving), socket, _folder: folder }
     }
 

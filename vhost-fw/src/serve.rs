@@ -22,7 +22,7 @@ use crate::worker::Rings;
 
 mod socket;
 
-use socket::Socket;
+pub use socket::Socket;
 
 /// How long a client waits before it tries again, in milliseconds: as Cloud Hypervisor does.
 const RETRY_MS: i32 = 100;
@@ -33,27 +33,6 @@ pub enum Endpoint {
     /// Listen here. A second VMM waits in the backlog until the first one is gone.
     Listen(PathBuf),
     /// Connect to a VMM that listens here, again and again.
-    Client(PathBuf),
-}
-
-impl Endpoint {
-    /// Makes ready to be reached: a listening socket is made here, so that the sandbox can close before a VMM comes.
-    ///
-    /// # Errors
-    /// There can be no socket.
-    pub fn open(self) -> Result<OpenEndpoint, ServeError> {
-        Ok(OpenEndpoint(match self {
-            Self::Listen(path) => Way::Listen(Socket::bind(&path)?),
-            Self::Client(path) => Way::Client(path),
-        }))
-    }
-}
-
-/// An endpoint that VMMs can be served on.
-pub struct OpenEndpoint(Way);
-
-enum Way {
-    Listen(Socket),
     Client(PathBuf),
 }
 
@@ -100,15 +79,19 @@ impl Device {
     /// Serves VMMs on the calling thread until `stop` is written.
     ///
     /// # Errors
-    /// The uplink is gone, or the data thread. What a VMM does is no error.
-    pub fn serve(&self, endpoint: OpenEndpoint, stop: &EventFd) -> Result<(), ServeError> {
-        match endpoint.0 {
-            Way::Listen(socket) => self.listen(socket, stop),
-            Way::Client(path) => self.connect(&path, stop),
+    /// The uplink is gone, or there can be no socket. What a VMM does is no error.
+    pub fn serve(&self, endpoint: &Endpoint, stop: &EventFd) -> Result<(), ServeError> {
+        match endpoint {
+            Endpoint::Listen(path) => self.serve_on(Socket::bind(path)?, stop),
+            Endpoint::Client(path) => self.connect(path, stop),
         }
     }
 
-    fn listen(&self, mut socket: Socket, stop: &EventFd) -> Result<(), ServeError> {
+    /// As [`Device::serve`], on a socket that was bound before the sandbox closed.
+    ///
+    /// # Errors
+    /// As [`Device::serve`].
+    pub fn serve_on(&self, mut socket: Socket, stop: &EventFd) -> Result<(), ServeError> {
         let waiter = self.waiter(stop)?;
         waiter.add(socket.listener().as_raw_fd(), Woken::Other)?;
         loop {

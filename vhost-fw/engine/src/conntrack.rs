@@ -221,7 +221,9 @@ impl Table {
         };
         let (state, windows) = match l4 {
             L4::Tcp(syn) => (State::SynSent, tcp::open(syn)),
-            _ => (State::Asked, Windows::default()),
+            L4::Udp(_) | L4::Icmp(_) | L4::Group(_) | L4::Other | L4::Fragment => {
+                (State::Asked, Windows::default())
+            }
         };
         let mut conn = Conn::new(&flow, opener, peer_mac, admitted, state, windows);
         conn.deadline = now.after_s(state.life_s(flow.protocol, timers));
@@ -247,7 +249,9 @@ impl Table {
         let before = conn.state;
         let moved = match l4 {
             L4::Tcp(segment) => tcp::step(before, &mut conn.windows, by_opener, segment),
-            _ => datagram::step(before, by_opener, l4).map_or_else(Moved::Refuse, Moved::To),
+            L4::Udp(_) | L4::Icmp(_) | L4::Group(_) | L4::Other | L4::Fragment => {
+                datagram::step(before, by_opener, l4).map_or_else(Moved::Refuse, Moved::To)
+            }
         };
         let protocol = conn.flow().protocol;
         let step = match moved {

@@ -209,7 +209,7 @@ impl Windows {
         if flags.rst() {
             return match self.reset(sender, segment) {
                 Moved::Refuse(reason) => Moved::Refuse(reason),
-                _ => Moved::Keep,
+                Moved::To(_) | Moved::Keep | Moved::Doubt | Moved::Reopen => Moved::Keep,
             };
         }
         if after(segment_end(segment), self.end_of(sender).end) {

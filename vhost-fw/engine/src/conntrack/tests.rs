@@ -87,7 +87,7 @@ impl Script {
             .ok_or(Step::Refuse(Reason::NoConn))?;
         match self.table.step(id, direction, l4, self.now, &Timers::DEFAULT) {
             Step::Pass => Ok(self.state()),
-            refused => Err(refused),
+            refused @ (Step::Refuse(_) | Step::Reopen) => Err(refused),
         }
     }
 
