@@ -23,7 +23,7 @@ use vhost::vhost_user::VhostUserFrontend;
 use vhost_fw::decision::{Decision, Observer};
 use vhost_fw::device::{Device, DeviceOptions};
 use vhost_fw::serve::{Endpoint, ServeError};
-use vhost_fw::uplink::{Far, pair};
+use vhost_fw::uplink::{Far, Unix, Uplink, pair};
 use vhost_fw::worker::{Command, WorkerHandle};
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
@@ -95,13 +95,19 @@ impl Bench {
 
     fn at(endpoint: Endpoint, socket: PathBuf, folder: tempfile::TempDir) -> Self {
         let (near, far) = pair(1500).unwrap();
+        let mut bench = Self::over(Box::new(near), endpoint, socket, folder);
+        bench.far = Some(far);
+        bench
+    }
+
+    fn over(uplink: Box<dyn Uplink>, endpoint: Endpoint, socket: PathBuf, folder: tempfile::TempDir) -> Self {
         let shown = Arc::new(Mutex::new(Vec::new()));
         let mut engine =
             Engine::new(Config { conns: 4096, fragments: Config::FRAGMENTS, hash_key: [7; 16], mtu: 1500 });
         engine.install(prepared(RULES, 0), fw_engine::Tick(0));
         let device = Device::start(DeviceOptions {
             engine,
-            uplink: Box::new(near),
+            uplink,
             mac: Some(fw_model::MacAddr(GUEST_MAC)),
             mtu: 1500,
             queue_size: 256,
@@ -119,7 +125,7 @@ impl Bench {
         while !socket.exists() && start.elapsed() < PATIENCE {
             thread::yield_now();
         }
-        Self { far: Some(far), worker, shown, stop, serving: Some(serving), socket, _folder: folder }
+        Self { far: None, worker, shown, stop, serving: Some(serving), socket, _folder: folder }
     }
 
     fn boot(&self) -> Guest {
@@ -927,4 +933,30 @@ fn super_segments_pass_both_ways_in_one_piece() {
     let (header, got) = guest.receive().unwrap();
     assert_eq!((header[1], header[10]), (1, 16));
     assert_eq!((&got[..50], &got[52..]), (&back[..50], &back[52..]));
+}
+
+/// The data thread is woken by edges alone: a peer that comes, goes and sends in bursts must not be slept over.
+#[test]
+fn an_uplink_whose_peers_come_and_go_is_heard_every_time() {
+    use rustix::net::{self, AddressFamily, SendFlags, SocketAddrUnix, SocketType};
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("vhost.sock");
+    let path = folder.path().join("uplink.sock");
+    let uplink = Unix::listen(&path, None).unwrap();
+    let bench = Bench::over(Box::new(uplink), Endpoint::Listen(socket.clone()), socket, folder);
+    let mut guest = bench.boot();
+    for _ in 0..5 {
+        let peer = net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+        net::connect(&peer, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        for round in 0..40_u8 {
+            let frame = echo(&[round]);
+            let record: Vec<u8> = PLAIN.iter().chain(&frame).copied().collect();
+            if round % 8 == 0 {
+                thread::sleep(GRACE / 20);
+            }
+            guest.post_buffers(1, 2048).unwrap();
+            net::send(&peer, &record, SendFlags::empty()).unwrap();
+            assert_eq!(guest.receive().unwrap().1, frame);
+        }
+    }
 }
