@@ -7,22 +7,19 @@ use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserProtocolFeatures};
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
-use virtio_bindings::bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
-use virtio_bindings::bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+pub use driver::{Layout, Received};
 pub use ring::{Descriptor, INDIRECT, NEXT, Ring, WRITE};
-pub use sending::Layout;
 
-mod receiving;
+mod driver;
 mod ring;
-mod sending;
 
 /// The queue that the guest receives on.
 pub const RX: usize = 0;
@@ -267,66 +264,6 @@ impl Guest {
     fn has(&self, feature: u32) -> bool {
         self.features & (1 << feature) != 0
     }
-
-    /// Bytes of the header that was agreed on.
-    #[must_use]
-    pub fn header_len(&self) -> usize {
-        if self.features >> 32 & 1 != 0 || self.has(VIRTIO_NET_F_MRG_RXBUF) { 12 } else { 10 }
-    }
-
-    /// Makes a chain available without a kick.
-    ///
-    /// # Errors
-    /// There is no such ring.
-    pub fn post(&mut self, index: usize, head: u16) -> Outcome<()> {
-        let memory = self.memory.clone();
-        self.ring_mut(index).post(&memory, head)
-    }
-
-    /// Kicks, if the device wants to be.
-    ///
-    /// # Errors
-    /// The eventfd is full.
-    pub fn kick(&mut self, index: usize) -> Outcome<()> {
-        let event_idx = self.has(VIRTIO_RING_F_EVENT_IDX);
-        let memory = self.memory.clone();
-        self.ring_mut(index).kick(&memory, event_idx)
-    }
-
-    /// Waits for `count` used elements and takes them. Sleeps on the call eventfd alone, so that a call that fails
-    /// to come fails the test.
-    ///
-    /// # Errors
-    /// They did not come in time.
-    pub fn wait_used(&mut self, index: usize, count: usize) -> Outcome<Vec<(u32, u32)>> {
-        let start = Instant::now();
-        let mut used = Vec::new();
-        loop {
-            used.extend(self.take_used(index)?);
-            if used.len() >= count {
-                return Ok(used);
-            }
-            if !wait_for(&self.ring(index).call, PATIENCE.saturating_sub(start.elapsed()))? {
-                return Err(format!("{} of {count} used elements came in time", used.len()).into());
-            }
-        }
-    }
-
-    fn take_used(&mut self, index: usize) -> Outcome<Vec<(u32, u32)>> {
-        let event_idx = self.has(VIRTIO_RING_F_EVENT_IDX);
-        let memory = self.memory.clone();
-        self.ring_mut(index).take_used(&memory, event_idx)
-    }
-
-    /// Whether a ring stays as it is for a while.
-    ///
-    /// # Errors
-    /// The eventfd cannot be waited for.
-    pub fn stays_quiet(&mut self, index: usize) -> Outcome<bool> {
-        let before = self.ring(index).used_index(&self.memory);
-        std::thread::sleep(GRACE);
-        Ok(self.ring(index).used_index(&self.memory) == before)
-    }
 }
 
 fn memory(file: &File) -> Outcome<GuestMemoryMmap<()>> {
@@ -339,21 +276,6 @@ fn memory(file: &File) -> Outcome<GuestMemoryMmap<()>> {
 
 fn rings() -> Outcome<[Ring; 2]> {
     Ok([Ring::at(0x1000)?, Ring::at(0x8000)?])
-}
-
-/// Waits until an eventfd is written, and empties it. `false` when the time is over.
-fn wait_for(event: &EventFd, time: Duration) -> io::Result<bool> {
-    use std::os::fd::AsRawFd;
-    use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
-
-    let epoll = Epoll::new()?;
-    epoll.ctl(ControlOperation::Add, event.as_raw_fd(), EpollEvent::new(EventSet::IN, 0))?;
-    let ms = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
-    let count = epoll.wait(ms, &mut [EpollEvent::default()])?;
-    if count > 0 {
-        event.read()?;
-    }
-    Ok(count > 0)
 }
 
 fn event() -> io::Result<EventFd> {
