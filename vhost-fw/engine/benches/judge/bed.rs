@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use fw_engine::{
-    Answers, Config, Engine, Frame, GuestOffloads, HEAD_LEN, Matcher, Tick, Verdict, VnetHeader,
+    Answers, Config, Engine, Frame, GuestOffloads, HEAD_LEN, PreparedRules, Tick, Verdict, VnetHeader,
 };
 use fw_model::{Direction, RuleSet};
 
@@ -39,10 +39,10 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) fn new(rules: RuleSet, conns: u32) -> Result<Self, String> {
-        let mut engine = Engine::new(Config { conns, hash_key: *b"a key of a bench", mtu: 1500 });
+        let mut engine = Engine::new(Config { conns, fragments: Config::FRAGMENTS, hash_key: *b"a key of a bench", mtu: 1500 });
         engine.set_guest_offloads(GuestOffloads { csum: true, tso4: true, tso6: true, ecn: true });
-        let matcher = Matcher::new(rules).map_err(|error| error.to_string())?;
-        engine.install(Arc::new(matcher), Tick(0));
+        let prepared = PreparedRules::new(rules).map_err(|error| error.to_string())?;
+        engine.install(Arc::new(prepared), Tick(0));
         Ok(Self {
             engine,
             answers: Answers::with_capacity(BATCH, 1 << 16),
