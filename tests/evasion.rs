@@ -36,7 +36,10 @@ fn run(simulator: &mut Simulator, case: &Case) -> Result<(), String> {
             Step::Frame(frame) => {
                 let answer = simulator.judge(&frame.from, &frame.bytes, frame.vnet.as_deref());
                 if !frame.expect.iter().any(|expect| is_met(*expect, frame, &answer)) {
-                    return Err(format!("step {place} wants {:?}, got {} ({})", frame.expect, answer.verdict, answer.reason));
+                    return Err(format!(
+                        "step {place} wants {:?}, got {} ({})",
+                        frame.expect, answer.verdict, answer.reason
+                    ));
                 }
                 if frame.expect.iter().all(|expect| *expect == Expect::Reassembled) {
                     owed.push((place, cases::hex(&frame.bytes)));

@@ -24,7 +24,16 @@ const HEART_IMPORTS: &[(&str, &[&str])] =
 const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     (
         "vhost-fw/engine/src",
-        &["Instant::now", "SystemTime", "std::net::Tcp", "std::fs", "std::thread", "libc", "println!", "GuestMemory"],
+        &[
+            "Instant::now",
+            "SystemTime",
+            "std::net::Tcp",
+            "std::fs",
+            "std::thread",
+            "libc",
+            "println!",
+            "GuestMemory",
+        ],
         "the heart is pure: time is an argument, bytes are handed in",
     ),
     (
@@ -44,7 +53,15 @@ const STATIONS: &[&str] = &["conntrack", "fragment", "guard", "limits", "matcher
 
 /// Who besides the pipeline may see several stations: the owners of their state.
 const OWNERS: &[&str] = &[
-    "lib.rs", "pipeline.rs", "engine.rs", "revision.rs", "explain.rs", "in_force.rs", "prepared.rs", "ledger.rs", "meter.rs",
+    "lib.rs",
+    "pipeline.rs",
+    "engine.rs",
+    "revision.rs",
+    "explain.rs",
+    "in_force.rs",
+    "prepared.rs",
+    "ledger.rs",
+    "meter.rs",
 ];
 
 /// Lines a file may have without its tests.
@@ -58,15 +75,22 @@ fn crates_import_only_what_their_floor_allows() {
         let Some((_, allowed)) = IMPORTS.iter().find(|(room, _)| *room == name) else {
             panic!("{name} has no line in IMPORTS: say on which floor it stands");
         };
-        for dependency in dependencies.iter().filter(|dependency| IMPORTS.iter().any(|(room, _)| room == dependency)) {
+        for dependency in
+            dependencies.iter().filter(|dependency| IMPORTS.iter().any(|(room, _)| room == dependency))
+        {
             assert!(
                 allowed.contains(&dependency.as_str()),
                 "{name} imports {dependency}: imports run downward only, or the hearts cannot be tested alone"
             );
         }
         if let Some((_, allowed)) = HEART_IMPORTS.iter().find(|(room, _)| *room == name) {
-            for dependency in dependencies.iter().filter(|dependency| !IMPORTS.iter().any(|(room, _)| room == dependency)) {
-                assert!(allowed.contains(&dependency.as_str()), "{name} imports {dependency}: a heart stays pure");
+            for dependency in
+                dependencies.iter().filter(|dependency| !IMPORTS.iter().any(|(room, _)| room == dependency))
+            {
+                assert!(
+                    allowed.contains(&dependency.as_str()),
+                    "{name} imports {dependency}: a heart stays pure"
+                );
             }
         }
     }
@@ -82,7 +106,13 @@ fn dependencies() -> BTreeMap<String, Vec<String>> {
     let packages = metadata["packages"].as_array().expect("packages");
     assert_eq!(packages.len(), IMPORTS.len(), "a crate left or came: IMPORTS must follow");
     let imports = |package: &serde_json::Value| {
-        package["dependencies"].as_array().into_iter().flatten().filter(normal).map(|d| text(d, "name")).collect()
+        package["dependencies"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(normal)
+            .map(|d| text(d, "name"))
+            .collect()
     };
     packages.iter().map(|package| (text(package, "name"), imports(package))).collect()
 }
@@ -93,8 +123,15 @@ fn no_room_says_a_forbidden_word() {
         for (path, text) in sources(room) {
             let code = without_tests(&path, &text);
             for (place, line) in code.lines().enumerate() {
-                let said = words.iter().find(|word| line.contains(**word) && !line.trim_start().starts_with("//"));
-                assert!(said.is_none(), "{}:{} says `{}`: {why}", path.display(), place + 1, said.unwrap_or(&""));
+                let said =
+                    words.iter().find(|word| line.contains(**word) && !line.trim_start().starts_with("//"));
+                assert!(
+                    said.is_none(),
+                    "{}:{} says `{}`: {why}",
+                    path.display(),
+                    place + 1,
+                    said.unwrap_or(&"")
+                );
             }
         }
     }
@@ -111,7 +148,11 @@ fn stations_do_not_import_each_other() {
         for station in STATIONS.iter().filter(|station| **station != own) {
             let import = format!("crate::{station}");
             let code = without_tests(&path, &text);
-            assert!(!code.contains(&import), "{} imports {station}: only the pipeline orders stations", path.display());
+            assert!(
+                !code.contains(&import),
+                "{} imports {station}: only the pipeline orders stations",
+                path.display()
+            );
         }
     }
 }
@@ -128,15 +169,24 @@ fn only_the_verdict_and_the_pipeline_make_permits() {
     for (path, text) in sources("vhost-fw") {
         let makes = without_tests(&path, &text).contains("Permit {");
         let allowed = path.ends_with("engine/src/verdict.rs") || path.ends_with("engine/src/pipeline.rs");
-        assert!(!makes || allowed, "{} makes a permit: no frame without the pipeline's leave", path.display());
+        assert!(
+            !makes || allowed,
+            "{} makes a permit: no frame without the pipeline's leave",
+            path.display()
+        );
     }
 }
 
 #[test]
 fn the_clock_is_read_in_one_place() {
     for (path, text) in sources("vhost-fw") {
-        let reads = ["Instant::now", "CLOCK_BOOTTIME"].iter().any(|word| without_tests(&path, &text).contains(word));
-        assert!(!reads || path.ends_with("worker/clock.rs"), "{} reads the clock: the worker does that", path.display());
+        let reads =
+            ["Instant::now", "CLOCK_BOOTTIME"].iter().any(|word| without_tests(&path, &text).contains(word));
+        assert!(
+            !reads || path.ends_with("worker/clock.rs"),
+            "{} reads the clock: the worker does that",
+            path.display()
+        );
     }
 }
 
@@ -144,11 +194,15 @@ fn the_clock_is_read_in_one_place() {
 fn unsafe_code_stands_where_architecture_says() {
     let listed = fs::read_to_string(repository().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
     for (path, text) in sources("vhost-fw").into_iter().chain(sources("tests")) {
-        let opts_out = text.lines().any(|line| line.contains("unsafe_code") && !line.contains("forbid(unsafe_code)"));
+        let opts_out =
+            text.lines().any(|line| line.contains("unsafe_code") && !line.contains("forbid(unsafe_code)"));
         let name = path.strip_prefix(repository()).unwrap_or(&path).display().to_string();
         let mentioned = listed.contains(name.trim_start_matches("./"));
         let is_rule = path.ends_with("house_rules.rs");
-        assert!(!opts_out || mentioned || is_rule, "{name} allows unsafe code and ARCHITECTURE.md does not list it");
+        assert!(
+            !opts_out || mentioned || is_rule,
+            "{name} allows unsafe code and ARCHITECTURE.md does not list it"
+        );
     }
 }
 
@@ -178,13 +232,25 @@ fn the_page_of_reasons_is_the_list() {
 fn files_hold_one_idea() {
     for (path, text) in sources("vhost-fw").into_iter().chain(sources("tests/lab")) {
         let lines = without_tests(&path, &text).lines().count();
-        assert!(lines <= FILE_LINES, "{} has {lines} lines: split it where a second idea starts", path.display());
+        assert!(
+            lines <= FILE_LINES,
+            "{} has {lines} lines: split it where a second idea starts",
+            path.display()
+        );
         assert!(text.starts_with("//!"), "{} does not open with what it does", path.display());
         assert!(!path.ends_with("mod.rs"), "{}: name the file for its noun", path.display());
-        let folder = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
-        assert!(!["common", "util", "utils", "misc", "helpers"].contains(&folder.as_str()), "{}", path.display());
+        let folder =
+            path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+        assert!(
+            !["common", "util", "utils", "misc", "helpers"].contains(&folder.as_str()),
+            "{}",
+            path.display()
+        );
     }
-    let model: usize = sources("vhost-fw/model/src").iter().map(|(path, text)| without_tests(path, text).lines().count()).sum();
+    let model: usize = sources("vhost-fw/model/src")
+        .iter()
+        .map(|(path, text)| without_tests(path, text).lines().count())
+        .sum();
     assert!(model <= MODEL_LINES, "the ground floor has {model} lines: it holds nouns only");
 }
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use fw_engine::{Answers, Config, Engine, Frame, PreparedRules, Tick, Verdict, VnetHeader};
 use fw_model::{
-    Action, Addr, AddressSet, ConnFilter, DefaultAction, Defaults, Direction, FlowKey, GuardSwitches, IcmpMatch, Limits, LinkLocal,
-    MacAddr, Member, NicIdentity, OnRevoke, PortRange, Protocol, ProtocolMatch, RemoteMatch, Rule, RuleLimits, RuleSet,
-    Timers,
+    Action, Addr, AddressSet, ConnFilter, DefaultAction, Defaults, Direction, FlowKey, GuardSwitches,
+    IcmpMatch, Limits, LinkLocal, MacAddr, Member, NicIdentity, OnRevoke, PortRange, Protocol, ProtocolMatch,
+    RemoteMatch, Rule, RuleLimits, RuleSet, Timers,
 };
 use fw_tests::model::{Meaning, Model, Tcp};
 use fw_tests::random::Random;
@@ -25,7 +25,9 @@ const PORTS: [u16; 6] = [22, 53, 80, 443, 5432, 8080];
 
 #[test]
 fn the_engine_and_a_stupid_firewall_agree() {
-    let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let number = |name: &str, default: u64| {
+        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    };
     let (steps, seed) = (number("FW_MODEL_STEPS", 1_000_000), number("FW_MODEL_SEED", 20_261_123));
     let mut world = World::new(seed);
     for step in 0..steps {
@@ -33,7 +35,12 @@ fn the_engine_and_a_stupid_firewall_agree() {
             panic!("seed {seed}, step {step}, at {} ms: {why}", world.now.0);
         }
     }
-    assert!(world.passed > steps / 20 && world.refused > steps / 20, "{} and {}", world.passed, world.refused);
+    assert!(
+        world.passed > steps / 20 && world.refused > steps / 20,
+        "{} and {}",
+        world.passed,
+        world.refused
+    );
 }
 
 /// An honest TCP conversation: what each end will say next.
@@ -63,11 +70,22 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let rules = rules(&mut random, 1);
-        let mut engine = Engine::new(Config { conns: 65_536, fragments: 1 << 20, hash_key: [3; 16], mtu: 1500 });
+        let mut engine =
+            Engine::new(Config { conns: 65_536, fragments: 1 << 20, hash_key: [3; 16], mtu: 1500 });
         engine.install(Arc::new(PreparedRules::new(rules.clone()).unwrap()), Tick(0));
         let answers = Answers::with_capacity(32, 1 << 16);
         let model = Model::new(rules);
-        Self { random, engine, model, answers, now: Tick(0), generation: 1, talks: Vec::new(), passed: 0, refused: 0 }
+        Self {
+            random,
+            engine,
+            model,
+            answers,
+            now: Tick(0),
+            generation: 1,
+            talks: Vec::new(),
+            passed: 0,
+            refused: 0,
+        }
     }
 
     fn step(&mut self) -> Result<(), String> {
@@ -133,7 +151,8 @@ impl World {
         let frame = wire::echo(&from, &to, id, request);
         // The identifier is the requester's port.
         let by_guest = request == (direction == Direction::Out);
-        let (guest, peer) = if by_guest { (End { port: id, ..guest }, peer) } else { (guest, End { port: id, ..peer }) };
+        let (guest, peer) =
+            if by_guest { (End { port: id, ..guest }, peer) } else { (guest, End { port: id, ..peer }) };
         let protocol = if guest.ip.is_ipv4() { Protocol::ICMP } else { Protocol::ICMPV6 };
         let meaning = if request { Meaning::EchoRequest } else { Meaning::EchoReply };
         self.compare(&frame, flow(protocol, &guest, &peer), direction, meaning).map(|_| ())
@@ -185,7 +204,8 @@ impl World {
         let said = self.say(place, by_opener, &segment, Meaning::Tcp(step))?;
         let talk = &mut self.talks[place];
         if said {
-            let length = u32::from(segment.syn) + u32::from(segment.fin) + u32::try_from(segment.payload).unwrap();
+            let length =
+                u32::from(segment.syn) + u32::from(segment.fin) + u32::try_from(segment.payload).unwrap();
             let speaker = usize::from(!by_opener);
             talk.next[speaker] = talk.next[speaker].wrapping_add(length);
             talk.fins[speaker] |= segment.fin;
@@ -221,7 +241,13 @@ impl World {
         }
     }
 
-    fn say(&mut self, place: usize, by_opener: bool, segment: &Segment, meaning: Meaning) -> Result<bool, String> {
+    fn say(
+        &mut self,
+        place: usize,
+        by_opener: bool,
+        segment: &Segment,
+        meaning: Meaning,
+    ) -> Result<bool, String> {
         let talk = &self.talks[place];
         let (guest, peer) = (talk.guest, talk.peer);
         let direction = if by_opener { talk.opener } else { talk.opener.opposite() };
@@ -230,14 +256,24 @@ impl World {
         self.compare(&frame, flow(Protocol::TCP, &guest, &peer), direction, meaning)
     }
 
-    fn compare(&mut self, frame: &[u8], flow: FlowKey, direction: Direction, meaning: Meaning) -> Result<bool, String> {
+    fn compare(
+        &mut self,
+        frame: &[u8],
+        flow: FlowKey,
+        direction: Direction,
+        meaning: Meaning,
+    ) -> Result<bool, String> {
         let judged = Frame { direction, bytes: frame, length: frame.len(), vnet: VnetHeader::NONE };
         self.engine.judge(&[judged], self.now, &mut self.answers);
         let answer = self.answers.drain().next().ok_or("no answer")?;
         self.answers.for_each_emission(|_, _, _| {});
         let passes = matches!(answer.verdict, Verdict::Pass(_));
         let expected = self.model.judge(flow, direction, meaning, self.now.0);
-        if passes { self.passed += 1 } else { self.refused += 1 }
+        if passes {
+            self.passed += 1
+        } else {
+            self.refused += 1
+        }
         if passes == expected {
             return Ok(passes);
         }
@@ -271,7 +307,8 @@ fn flow(protocol: Protocol, guest: &End, peer: &End) -> FlowKey {
 /// Random rules over the small world.
 fn rules(random: &mut Random, generation: u64) -> RuleSet {
     let members = |random: &mut Random| {
-        let prefixes = ["198.51.100.0/24", "10.0.0.20", "203.0.113.0/28", "2001:db8:ffff::/48", "2001:db8::/32"];
+        let prefixes =
+            ["198.51.100.0/24", "10.0.0.20", "203.0.113.0/28", "2001:db8:ffff::/48", "2001:db8::/32"];
         let picked = prefixes.iter().filter(|_| random.once_in(2)).map(|prefix| prefix.parse().unwrap());
         AddressSet { members: picked.map(|prefix| Member { prefix, mac: None }).collect() }
     };
@@ -279,7 +316,9 @@ fn rules(random: &mut Random, generation: u64) -> RuleSet {
         ["app", "corp"].iter().map(|name| (name.parse().unwrap(), Arc::new(members(random)))).collect();
     let count = random.below(12);
     let rules = (0..count).map(|place| rule(random, place, count)).collect();
-    let default = |random: &mut Random| *random.one_of(&[DefaultAction::Drop, DefaultAction::Allow, DefaultAction::Reject]);
+    let default = |random: &mut Random| {
+        *random.one_of(&[DefaultAction::Drop, DefaultAction::Allow, DefaultAction::Reject])
+    };
     RuleSet {
         generation,
         nic: NicIdentity {
@@ -331,7 +370,10 @@ fn rule(random: &mut Random, place: u64, count: u64) -> Rule {
     };
     let remote = match random.below(4) {
         0 => vec![RemoteMatch::Set("app".parse().unwrap())],
-        1 => vec![RemoteMatch::Set("corp".parse().unwrap()), RemoteMatch::Prefix("10.0.0.0/24".parse().unwrap())],
+        1 => vec![
+            RemoteMatch::Set("corp".parse().unwrap()),
+            RemoteMatch::Prefix("10.0.0.0/24".parse().unwrap()),
+        ],
         2 => vec![RemoteMatch::Prefix("2001:db8:0:1::/64".parse().unwrap())],
         _ => Vec::new(),
     };

@@ -7,6 +7,7 @@ pub mod bench;
 pub mod cases;
 pub mod firewall;
 pub mod fuzzing;
+pub mod guest;
 pub mod host;
 pub mod image;
 pub mod model;

@@ -144,7 +144,9 @@ fn step(conn: &Conn, direction: Direction, meaning: Meaning) -> Option<Phase> {
         (Meaning::EchoRequest, Phase::Asked | Phase::Answered) if by_opener => Some(conn.phase),
         (Meaning::EchoReply, Phase::Asked | Phase::Answered) if !by_opener => Some(Phase::Answered),
         (Meaning::Tcp(Tcp::Syn), Phase::SynSent) if by_opener => Some(Phase::SynSent),
-        (Meaning::Tcp(Tcp::SynAck), Phase::SynSent | Phase::SynReceived) if !by_opener => Some(Phase::SynReceived),
+        (Meaning::Tcp(Tcp::SynAck), Phase::SynSent | Phase::SynReceived) if !by_opener => {
+            Some(Phase::SynReceived)
+        }
         (Meaning::Tcp(Tcp::HandshakeAck), Phase::SynReceived) if by_opener => Some(Phase::Established),
         (Meaning::Tcp(Tcp::Data), Phase::Established | Phase::Closing) => Some(conn.phase),
         (Meaning::Tcp(Tcp::Fin), Phase::Established | Phase::Closing) => Some(Phase::Closing),
@@ -211,9 +213,10 @@ fn matches(rules: &RuleSet, rule: &Rule, flow: &FlowKey, opener: Direction) -> b
     let remote = rule.remote.is_empty()
         || rule.remote.iter().any(|remote| match remote {
             RemoteMatch::Prefix(prefix) => prefix.contains(flow.remote),
-            RemoteMatch::Set(name) => rules.address_sets.get(name).is_some_and(|set| {
-                set.members.iter().any(|member| member.prefix.contains(flow.remote))
-            }),
+            RemoteMatch::Set(name) => rules
+                .address_sets
+                .get(name)
+                .is_some_and(|set| set.members.iter().any(|member| member.prefix.contains(flow.remote))),
         });
     rule.direction == opener && rule.ethertype.is_none() && protocol && ports && icmp && remote
 }

@@ -34,7 +34,11 @@ impl Random {
     ///
     /// # Panics
     /// If there are none.
-    #[expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "below() keeps the place inside")]
+    #[expect(
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        reason = "below() keeps the place inside"
+    )]
     pub fn one_of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
         &all[self.below(all.len() as u64) as usize]
     }

@@ -128,12 +128,18 @@ pub fn echo(from: &End, to: &End, identifier: u16, request: bool) -> Vec<u8> {
     let mut frame = Vec::new();
     let payload = [0; 8];
     if from.ip.is_ipv4() {
-        let builder =
-            if request { step.icmpv4_echo_request(identifier, 1) } else { step.icmpv4_echo_reply(identifier, 1) };
+        let builder = if request {
+            step.icmpv4_echo_request(identifier, 1)
+        } else {
+            step.icmpv4_echo_reply(identifier, 1)
+        };
         builder.write(&mut frame, &payload).expect("an echo");
     } else {
-        let builder =
-            if request { step.icmpv6_echo_request(identifier, 1) } else { step.icmpv6_echo_reply(identifier, 1) };
+        let builder = if request {
+            step.icmpv6_echo_request(identifier, 1)
+        } else {
+            step.icmpv6_echo_reply(identifier, 1)
+        };
         builder.write(&mut frame, &payload).expect("an echo");
     }
     frame

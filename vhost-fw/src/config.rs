@@ -7,10 +7,11 @@ mod file;
 
 use std::os::fd::RawFd;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fw_model::{Direction, MacAddr, NicId};
+
+use crate::uplink::UplinkChoice;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -65,7 +66,7 @@ pub struct DeviceArgs {
     pub tap_fd: Option<RawFd>,
     /// Uplink: null (judge and discard) or unix:PATH
     #[arg(long, value_name = "KIND", group = "uplinks")]
-    pub uplink: Option<UplinkKind>,
+    pub uplink: Option<UplinkChoice>,
     /// The NIC's id; the rules must say the same
     #[arg(long, value_name = "ID")]
     pub nic: Option<NicId>,
@@ -105,42 +106,6 @@ pub struct DeviceArgs {
     /// Check settings and rules, and exit
     #[arg(long)]
     pub check: bool,
-}
-
-/// `--uplink`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UplinkKind {
-    /// Judge and discard.
-    Null,
-    /// Listen on a `SOCK_SEQPACKET` socket.
-    Unix(PathBuf),
-}
-
-impl FromStr for UplinkKind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_prefix("unix:") {
-            Some(path) if !path.is_empty() => Ok(Self::Unix(path.into())),
-            None if text == "null" => Ok(Self::Null),
-            _ => Err("expected null or unix:PATH".to_owned()),
-        }
-    }
-}
-
-/// Where frames of the guest go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UplinkChoice {
-    /// The tap of this name, made if absent.
-    Tap(String),
-    /// A new tap on this bridge.
-    Bridge(String),
-    /// A tap whose descriptor was inherited.
-    TapFd(RawFd),
-    /// Nowhere.
-    Null,
-    /// Whoever connects here.
-    Unix(PathBuf),
 }
 
 /// `simulate`.
@@ -285,8 +250,8 @@ pub struct DeviceConfig {
     pub check: bool,
 }
 
-const QUEUE_SIZE: u16 = 1024;
-const QUEUE_SIZE_MAX: u16 = 32_768;
+const QUEUE_SIZE_MIN: u16 = 16;
+const QUEUE_SIZE_MAX: u16 = 1024;
 const CONNS_MAX: u32 = 1 << 24;
 const MTU_MIN: u16 = 68;
 /// Longest name of a network interface (`IFNAMSIZ` with its final zero).
@@ -347,10 +312,10 @@ impl DeviceArgs {
         if let Some(queues) = self.queues.filter(|queues| *queues != 1) {
             return Err(format!("--queues {queues}: one queue pair is all that is built yet; leave it out"));
         }
-        let queue_size = self.queue_size.unwrap_or(QUEUE_SIZE);
-        if !queue_size.is_power_of_two() || !(2..=QUEUE_SIZE_MAX).contains(&queue_size) {
+        let queue_size = self.queue_size.unwrap_or(QUEUE_SIZE_MAX);
+        if !queue_size.is_power_of_two() || !(QUEUE_SIZE_MIN..=QUEUE_SIZE_MAX).contains(&queue_size) {
             return Err(format!(
-                "--queue-size {queue_size}: expected a power of two from 2 to {QUEUE_SIZE_MAX}"
+                "--queue-size {queue_size}: expected a power of two from {QUEUE_SIZE_MIN} to {QUEUE_SIZE_MAX}"
             ));
         }
         let max_connections = self.max_connections.unwrap_or(fw_engine::Config::CONNS);
@@ -389,8 +354,7 @@ impl DeviceArgs {
             (None, None, Some(fd), None) => {
                 return Err(format!("--tap-fd {fd}: expected an inherited descriptor, 3 or more"));
             }
-            (None, None, None, Some(UplinkKind::Null)) => UplinkChoice::Null,
-            (None, None, None, Some(UplinkKind::Unix(path))) => UplinkChoice::Unix(path.clone()),
+            (None, None, None, Some(choice)) => choice.clone(),
             _ => {
                 return Err(
                     "name one uplink: --tap, --bridge, --tap-fd or --uplink null|unix:PATH".to_owned()

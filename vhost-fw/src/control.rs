@@ -20,13 +20,14 @@ use fw_engine::PreparedRules;
 use fw_model::{NicId, Reply, Request};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use nix::unistd::geteuid;
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::geteuid;
 use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::timerfd::TimerFd;
 
 use crate::rules_file;
 use connection::{Connection, Progress};
+pub(crate) use socket::require_free;
 pub use socket::{ControlError, SocketFile, bind};
 
 /// Connections at any time.
@@ -120,9 +121,9 @@ impl Control {
     }
 
     fn admit(&mut self, stream: UnixStream, ops: &mut EventOps<'_>) -> Result<(), String> {
-        let peer = getsockopt(&stream, PeerCredentials).map_err(|error| error.to_string())?;
-        if peer.uid() != 0 && peer.uid() != geteuid().as_raw() {
-            return Err(format!("a process of uid {} was turned away", peer.uid()));
+        let peer = socket_peercred(&stream).map_err(|error| error.to_string())?.uid;
+        if !peer.is_root() && peer != geteuid() {
+            return Err(format!("a process of uid {} was turned away", peer.as_raw()));
         }
         stream.set_nonblocking(true).map_err(|error| error.to_string())?;
         let free = self.connections.iter_mut().zip(FIRST_CONNECTION..).find(|(place, _)| place.is_none());

@@ -16,6 +16,7 @@ pub mod device;
 pub mod observe;
 pub mod reasons;
 pub mod rules_file;
+pub mod run;
 pub mod sandbox;
 pub mod serve;
 pub mod simulate;

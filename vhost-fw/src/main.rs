@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use vhost_fw::config::{Cli, Verb};
-use vhost_fw::{ctl, reasons, simulate};
+use vhost_fw::config::{Cli, DeviceArgs, Verb};
+use vhost_fw::{ctl, reasons, run, simulate};
 
 /// Wrong words on the command line, a wrong file.
 const USAGE: u8 = 2;
@@ -18,8 +18,21 @@ fn main() -> ExitCode {
         }
         Some(Verb::Ctl(args)) => told(ctl::run(&args, io::stdout().lock()), ctl::CtlError::exit_code),
         Some(Verb::Reasons) => told(io::stdout().write_all(reasons::document().as_bytes()), |_| 1),
-        None => ExitCode::from(USAGE),
+        None => device(cli.device),
     }
+}
+
+fn device(args: DeviceArgs) -> ExitCode {
+    let config = match args.resolve() {
+        Ok(config) => config,
+        Err(error) => return told(Err(error), |_| USAGE),
+    };
+    env_logger::Builder::new().filter_level(config.log_level).init();
+    if config.check {
+        let said = run::check(&config).map(|summary| writeln!(io::stdout(), "{summary}"));
+        return told(said.map(drop), |_| USAGE);
+    }
+    told(run::run(&config), run::RunError::exit_code)
 }
 
 /// Success, or the error on stderr and its exit code.

@@ -11,7 +11,7 @@ pub fn document() -> String {
         "# Reasons\n\n\
          Why a frame met its verdict: one closed list. A name is the counter's name, the log word and what tests \
          assert.\nThis file is what `vhost-fw reasons` prints.\n\n\
-         | Reason | Frame | Meaning |\n|---|---|---|\n",
+         | Reason | Meaning | Frame |\n|---|---|---|\n",
     );
     for reason in Reason::ALL {
         let held = *reason == Reason::FragmentHeld;
@@ -22,7 +22,7 @@ pub fn document() -> String {
         } else {
             "refused"
         };
-        text.push_str(&format!("| `{reason}` | {fate} | {} |\n", reason.meaning()));
+        text.push_str(&format!("| `{reason}` | {} | {fate} |\n", reason.meaning()));
     }
     text
 }

@@ -22,7 +22,7 @@ use crate::worker::Rings;
 
 mod socket;
 
-use socket::Socket;
+pub use socket::Socket;
 
 /// How long a client waits before it tries again, in milliseconds: as Cloud Hypervisor does.
 const RETRY_MS: i32 = 100;
@@ -82,13 +82,16 @@ impl Device {
     /// The uplink is gone, or there can be no socket. What a VMM does is no error.
     pub fn serve(&self, endpoint: &Endpoint, stop: &EventFd) -> Result<(), ServeError> {
         match endpoint {
-            Endpoint::Listen(path) => self.listen(path, stop),
+            Endpoint::Listen(path) => self.serve_on(Socket::bind(path)?, stop),
             Endpoint::Client(path) => self.connect(path, stop),
         }
     }
 
-    fn listen(&self, path: &Path, stop: &EventFd) -> Result<(), ServeError> {
-        let mut socket = Socket::bind(path)?;
+    /// As [`Device::serve`], on a socket that was bound before the sandbox closed.
+    ///
+    /// # Errors
+    /// As [`Device::serve`].
+    pub fn serve_on(&self, mut socket: Socket, stop: &EventFd) -> Result<(), ServeError> {
         let waiter = self.waiter(stop)?;
         waiter.add(socket.listener().as_raw_fd(), Woken::Other)?;
         loop {

@@ -192,7 +192,10 @@ impl Table {
             L4::Icmp(icmp) => match icmp.message {
                 IcmpMessage::EchoReply { .. } => Some(Reason::NoConn),
                 IcmpMessage::Error(_) => Some(Reason::Unrelated),
-                IcmpMessage::EchoRequest { .. } | IcmpMessage::Redirect | IcmpMessage::Nd(_) | IcmpMessage::Other => None,
+                IcmpMessage::EchoRequest { .. }
+                | IcmpMessage::Redirect
+                | IcmpMessage::Nd(_)
+                | IcmpMessage::Other => None,
             },
             L4::Udp(_) | L4::Group(_) | L4::Other | L4::Fragment => None,
         }
@@ -218,7 +221,9 @@ impl Table {
         };
         let (state, windows) = match l4 {
             L4::Tcp(syn) => (State::SynSent, tcp::open(syn)),
-            _ => (State::Asked, Windows::default()),
+            L4::Udp(_) | L4::Icmp(_) | L4::Group(_) | L4::Other | L4::Fragment => {
+                (State::Asked, Windows::default())
+            }
         };
         let mut conn = Conn::new(&flow, opener, peer_mac, admitted, state, windows);
         conn.deadline = now.after_s(state.life_s(flow.protocol, timers));
@@ -244,7 +249,9 @@ impl Table {
         let before = conn.state;
         let moved = match l4 {
             L4::Tcp(segment) => tcp::step(before, &mut conn.windows, by_opener, segment),
-            _ => datagram::step(before, by_opener, l4).map_or_else(Moved::Refuse, Moved::To),
+            L4::Udp(_) | L4::Icmp(_) | L4::Group(_) | L4::Other | L4::Fragment => {
+                datagram::step(before, by_opener, l4).map_or_else(Moved::Refuse, Moved::To)
+            }
         };
         let protocol = conn.flow().protocol;
         let step = match moved {
@@ -267,7 +274,13 @@ impl Table {
 
     /// Whether an ICMP error that goes `direction` and quotes this may pass: it quotes a frame of a living conn
     /// that went the other way, and its sequence number is in window. Changes nothing.
-    pub(crate) fn related(&self, quote: &Quote, direction: Direction, vlan: u16, now: Tick) -> Result<ConnId, Reason> {
+    pub(crate) fn related(
+        &self,
+        quote: &Quote,
+        direction: Direction,
+        vlan: u16,
+        now: Tick,
+    ) -> Result<ConnId, Reason> {
         let flow = related::flow(quote, direction, vlan);
         let id = self.find(&flow, self.hash(&flow), now).ok_or(Reason::Unrelated)?;
         let conn = self.at(id.0).ok_or(Reason::Unrelated)?;

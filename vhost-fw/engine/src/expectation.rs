@@ -40,7 +40,9 @@ impl Expectations {
     }
 
     pub(crate) fn add(&mut self, expected: Expected, now: Tick) {
-        let same = |held: &Expected| (held.local, held.port, held.vlan) == (expected.local, expected.port, expected.vlan);
+        let same = |held: &Expected| {
+            (held.local, held.port, held.vlan) == (expected.local, expected.port, expected.vlan)
+        };
         self.list.retain(|held| held.lives_until > now && !same(held));
         if self.list.len() >= self.limit && !self.list.is_empty() {
             self.list.remove(0);
@@ -53,7 +55,8 @@ impl Expectations {
     /// The expectation a frame to the guest's end of `flow` would meet.
     pub(crate) fn find(&self, flow: &FlowKey, now: Tick) -> Option<Expected> {
         let meets = |held: &&Expected| {
-            (held.local, held.port, held.vlan) == (flow.local, flow.local_port, flow.vlan) && held.lives_until > now
+            (held.local, held.port, held.vlan) == (flow.local, flow.local_port, flow.vlan)
+                && held.lives_until > now
         };
         self.list.iter().find(meets).copied().filter(|_| flow.protocol == Protocol::UDP)
     }

@@ -3,7 +3,9 @@
 //! The path of `judge` for a first frame: guard, conns, rules. Changes nothing. Never knows a frame's bytes: it
 //! writes down headers instead.
 
-use fw_model::{Action, By, DefaultAction, Direction, Explanation, FlowKey, MacAddr, Probe, Protocol, Reason, VerdictName};
+use fw_model::{
+    Action, By, DefaultAction, Direction, Explanation, FlowKey, MacAddr, Probe, Protocol, Reason, VerdictName,
+};
 
 use crate::engine::State;
 use crate::guard::{Cleared, GuardRule};

@@ -62,7 +62,8 @@ impl RuleSlot {
 
 impl Ledger {
     pub(crate) fn new() -> Self {
-        let rules = GuardRule::ALL.iter().filter_map(|rule| rule.name().parse().ok()).map(Entry::new).collect();
+        let rules =
+            GuardRule::ALL.iter().filter_map(|rule| rule.name().parse().ok()).map(Entry::new).collect();
         Self {
             reasons: vec![0; Reason::ALL.len()],
             frames: FrameCounts::default(),
@@ -108,7 +109,8 @@ impl Ledger {
         limits: Option<RuleLimits>,
         now: Tick,
     ) -> Result<(), Reason> {
-        let (Some(limits), Some(entry)) = (limits, slot.and_then(|slot| self.rules.get_mut(slot.place()))) else {
+        let (Some(limits), Some(entry)) = (limits, slot.and_then(|slot| self.rules.get_mut(slot.place())))
+        else {
             return Ok(());
         };
         if limits.conns.is_some_and(|conns| entry.living >= conns) {

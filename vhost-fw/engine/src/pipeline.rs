@@ -147,7 +147,9 @@ impl Station<'_> {
     fn judge(&mut self, frame: &Frame<'_>, reading: &Reading) -> Answer {
         let read = match reading {
             Reading::NeedWhole => return dropped_for_now(),
-            Reading::Refused(reason) => return dropped(*reason, By::Guard, Some(RuleSlot::guard(GuardRule::Sane))),
+            Reading::Refused(reason) => {
+                return dropped(*reason, By::Guard, Some(RuleSlot::guard(GuardRule::Sane)));
+            }
             Reading::Read(read) => read,
         };
         if !self.state.meters.take(frame.direction, frame.length, self.now) {
@@ -155,7 +157,9 @@ impl Station<'_> {
         }
         let decision = match self.rules.guard().check(frame.direction, &read.headers) {
             Err(refusal) => Decision::drop(refusal.reason, By::Guard, Some(RuleSlot::guard(refusal.rule))),
-            Ok(Cleared::Allowed(rule)) => Decision::pass(Reason::Guard, By::Guard, Some(RuleSlot::guard(rule))),
+            Ok(Cleared::Allowed(rule)) => {
+                Decision::pass(Reason::Guard, By::Guard, Some(RuleSlot::guard(rule)))
+            }
             Ok(Cleared::Ask) if is_fragment(&read.headers) => return self.fragment(frame, &read.headers),
             Ok(Cleared::Ask) => self.decide(frame.direction, &read.headers, read.flow),
         };
@@ -211,13 +215,18 @@ impl Station<'_> {
             Err(reason) => return Decision::drop(reason, By::Guard, sane),
         };
         // RFC 6980 section 5: neighbour discovery never comes in fragments.
-        if matches!(&headers.net, Net::Ip(ip) if matches!(ip.l4, L4::Icmp(icmp) if matches!(icmp.message, IcmpMessage::Nd(_)))) {
+        if matches!(&headers.net, Net::Ip(ip) if matches!(ip.l4, L4::Icmp(icmp) if matches!(icmp.message, IcmpMessage::Nd(_))))
+        {
             return Decision::drop(Reason::NdMalformed, By::Guard, Some(RuleSlot::guard(GuardRule::Nd)));
         }
         match self.rules.guard().check(direction, &headers) {
             Err(refusal) => Decision::drop(refusal.reason, By::Guard, Some(RuleSlot::guard(refusal.rule))),
-            Ok(Cleared::Allowed(rule)) => Decision::pass(Reason::Guard, By::Guard, Some(RuleSlot::guard(rule))),
-            Ok(Cleared::Ask) if is_fragment(&headers) => Decision::drop(Reason::FragmentMalformed, By::Guard, sane),
+            Ok(Cleared::Allowed(rule)) => {
+                Decision::pass(Reason::Guard, By::Guard, Some(RuleSlot::guard(rule)))
+            }
+            Ok(Cleared::Ask) if is_fragment(&headers) => {
+                Decision::drop(Reason::FragmentMalformed, By::Guard, sane)
+            }
             Ok(Cleared::Ask) => {
                 let flow = headers.flow(direction).map(|flow| (flow, self.state.table.hash(&flow)));
                 self.decide(direction, &headers, flow)
@@ -331,13 +340,16 @@ impl Station<'_> {
                 let decision = match self.rules.action(place) {
                     Action::Allow => self.open(&opening(self.rules.admission_of(place, false)), l4, place),
                     Action::Drop | Action::Pass(_) => Decision::drop(Reason::RuleDrop, By::Rule, rule),
-                    Action::Reject => {
-                        Decision { outcome: Outcome::Reject, ..Decision::drop(Reason::RuleReject, By::Rule, rule) }
-                    }
+                    Action::Reject => Decision {
+                        outcome: Outcome::Reject,
+                        ..Decision::drop(Reason::RuleReject, By::Rule, rule)
+                    },
                 };
                 Decision { log, ..decision }
             }
-            Match::Default(DefaultAction::Allow) => self.open_default(&opening(self.rules.default_admission()), l4),
+            Match::Default(DefaultAction::Allow) => {
+                self.open_default(&opening(self.rules.default_admission()), l4)
+            }
             Match::Default(default) => refused_by_default(default),
         }
     }
@@ -388,7 +400,14 @@ impl Station<'_> {
             let vlan = headers.ether.vlan.unwrap_or(0);
             let lives_until = self.now.after_s(self.rules.timers().udp);
             self.state.expectations.add(
-                Expected { local: ip.source, port: udp.source_port, vlan, place, epoch: self.rules.epoch(), lives_until },
+                Expected {
+                    local: ip.source,
+                    port: udp.source_port,
+                    vlan,
+                    place,
+                    epoch: self.rules.epoch(),
+                    lives_until,
+                },
                 self.now,
             );
         }
@@ -420,7 +439,9 @@ impl Station<'_> {
     fn reject(&mut self, direction: Direction, headers: &Headers, bytes: &[u8]) -> Verdict {
         if self.state.meters.take_reply(self.now) {
             let mut out = [0; reply::REPLY_LEN_MAX];
-            if let Some(answer) = reply::refusal(headers, bytes, &mut out).and_then(|length| out.get(..length)) {
+            if let Some(answer) =
+                reply::refusal(headers, bytes, &mut out).and_then(|length| out.get(..length))
+            {
                 self.answers.emit(direction.opposite(), answer, Some(self.cause));
             }
         }

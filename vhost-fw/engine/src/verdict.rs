@@ -138,7 +138,6 @@ impl Answers {
     }
 
     /// The answers, in the order of the frames.
-    #[must_use]
     pub fn as_slice(&self) -> &[Answer] {
         &self.list
     }

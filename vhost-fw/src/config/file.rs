@@ -4,11 +4,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{DeviceArgs, UplinkKind};
+use super::DeviceArgs;
 use crate::document::problems::Problems;
 use crate::document::read::{self, Fields};
 use crate::document::tree::{self, Node, Value};
 use crate::document::{DocumentError, text_of};
+use crate::uplink::UplinkChoice;
 
 const KEYS: &[&str] = &[
     "socket",
@@ -95,9 +96,9 @@ fn path(fields: &Fields<'_, '_>, key: &str, problems: &mut Problems) -> Option<P
 }
 
 /// `null` without quotes is YAML's nothing, and what people will write.
-fn uplink(node: &Node<'_>, problems: &mut Problems) -> Option<UplinkKind> {
+fn uplink(node: &Node<'_>, problems: &mut Problems) -> Option<UplinkChoice> {
     if let Value::Nothing = node.value {
-        return Some(UplinkKind::Null);
+        return Some(UplinkChoice::Null);
     }
     read::parsed(node, "uplink", "null or unix:PATH", problems)
 }

@@ -1,3 +1,5 @@
+//! Command lines and config files, right and wrong.
+
 use clap::CommandFactory;
 
 use super::*;
@@ -38,7 +40,7 @@ fn wrong_settings_say_what_would_be_right() {
         (&["--socket", "s", "--nic", "a"][..], "name one uplink"),
         (&["--socket", "s", "--uplink", "null"], "name the NIC"),
         (&["--uplink", "null", "--nic", "a"], "--socket PATH"),
-        (&["--socket", "s", "--uplink", "nul", "--nic", "a"], "expected null or unix:PATH"),
+        (&["--socket", "s", "--uplink", "nul", "--nic", "a"], "unix:PATH"),
         (&["--socket", "s", "--tap", "t", "--bridge", "b", "--nic", "a"], "cannot be used with"),
         (&["--socket", "s", "--tap", "a/b", "--nic", "a"], "no name of a network interface"),
         (&["--socket", "s", "--tap-fd", "1", "--nic", "a"], "3 or more"),
@@ -83,7 +85,7 @@ fn the_file_knows_every_flag() {
 #[test]
 fn an_uplink_of_null_may_be_written_without_quotes() {
     for text in ["uplink: null\n", "uplink: \"null\"\n"] {
-        assert_eq!(file::parse(text, "c.yaml").unwrap().uplink, Some(UplinkKind::Null));
+        assert_eq!(file::parse(text, "c.yaml").unwrap().uplink, Some(UplinkChoice::Null));
     }
     let error = file::parse("sockt: x\n", "c.yaml").unwrap_err().to_string();
     assert!(error.starts_with("c.yaml:1: unknown key `sockt`; did you mean `socket`?"), "{error}");

@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// A living process has it.
-    #[error("{0}: a running process has this control socket; is this NIC up already?")]
+    #[error("{0}: a running process listens here; is this NIC up already?")]
     InUse(PathBuf),
     /// Something else stands there.
-    #[error("{0}: exists and is no socket; remove it or name another with --control")]
+    #[error("{0}: exists and is no socket; remove it or name another place")]
     NoSocket(PathBuf),
     /// The system refused.
     #[error("{0}: {1}")]
@@ -28,6 +28,13 @@ pub enum ControlError {
 pub struct SocketFile {
     path: PathBuf,
     inode: u64,
+}
+
+impl SocketFile {
+    /// The file of a socket that is bound already.
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), inode: fs::symlink_metadata(path)?.ino() })
+    }
 }
 
 impl Drop for SocketFile {
@@ -88,6 +95,10 @@ pub(crate) fn require_free(path: &Path) -> Result<(), ControlError> {
 fn make_folder(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => {
+            // Those above it are passed through by users that this NIC is not.
+            if let Some(above) = folder.parent() {
+                fs::create_dir_all(above)?;
+            }
             DirBuilder::new().recursive(true).mode(0o750).create(folder)
         }
         _ => Ok(()),

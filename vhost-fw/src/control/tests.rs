@@ -1,3 +1,5 @@
+//! The control thread with a real engine behind it, asked over a real socket.
+
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;

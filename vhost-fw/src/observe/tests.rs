@@ -1,3 +1,5 @@
+//! The decision log under a flood, and with nowhere to write.
+
 use std::sync::Mutex;
 use std::time::Duration;
 

@@ -1,6 +1,5 @@
 //! A ring of eight in real guest memory, driven by hand.
 
-use virtio_bindings::bindings::virtio_ring::{VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
 use virtio_queue::QueueState;
 use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Bytes, GuestAddress};
@@ -9,9 +8,10 @@ use super::memory::Memory;
 use super::ring::{Cursor, Stopped, View};
 use crate::features::{Acked, offered};
 
-pub(super) const NEXT: u16 = VRING_DESC_F_NEXT as u16;
-pub(super) const WRITE: u16 = VRING_DESC_F_WRITE as u16;
-pub(super) const INDIRECT: u16 = VRING_DESC_F_INDIRECT as u16;
+// VRING_DESC_F_* (virtio 1.2 section 2.7.5).
+pub(super) const NEXT: u16 = 1;
+pub(super) const WRITE: u16 = 2;
+pub(super) const INDIRECT: u16 = 4;
 
 pub(super) const SIZE: u16 = 8;
 const DESCRIPTORS: u64 = 0x1000;

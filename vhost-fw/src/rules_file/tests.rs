@@ -1,3 +1,5 @@
+//! Rules files that are right, wrong and hostile; most cases stand in `tests/golden/rules`.
+
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 

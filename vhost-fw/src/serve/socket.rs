@@ -13,7 +13,7 @@ use vhost::vhost_user::Listener;
 use super::ServeError;
 
 /// A listening socket with its file.
-pub(super) struct Socket {
+pub struct Socket {
     listener: Listener,
     path: PathBuf,
     inode: u64,
@@ -21,7 +21,10 @@ pub(super) struct Socket {
 
 impl Socket {
     /// Listens at `path`, mode 0600.
-    pub(super) fn bind(path: &Path) -> Result<Self, ServeError> {
+    ///
+    /// # Errors
+    /// Another process listens there, something else stands there, or the system refuses.
+    pub fn bind(path: &Path) -> Result<Self, ServeError> {
         if let Ok(metadata) = fs::symlink_metadata(path) {
             if !metadata.file_type().is_socket() {
                 return Err(ServeError::NoSocket(path.to_owned()));

@@ -1,3 +1,5 @@
+//! Steps and captures in, lines out, through the real engine.
+
 use std::fs;
 use std::path::PathBuf;
 

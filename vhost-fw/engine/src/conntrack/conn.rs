@@ -60,7 +60,9 @@ impl State {
             Self::FinWait => timers.fin_wait,
             Self::TimeWait => timers.time_wait,
             Self::Close => timers.close,
-            Self::Asked | Self::Answered if matches!(protocol, Protocol::ICMP | Protocol::ICMPV6) => timers.icmp,
+            Self::Asked | Self::Answered if matches!(protocol, Protocol::ICMP | Protocol::ICMPV6) => {
+                timers.icmp
+            }
             Self::Asked => timers.udp,
             Self::Answered => timers.udp_replied,
         }

@@ -13,9 +13,15 @@ pub(super) fn step(state: State, by_opener: bool, l4: &L4) -> Result<State, Reas
         L4::Icmp(icmp) => match icmp.message {
             IcmpMessage::EchoRequest { .. } if by_opener => Ok(state),
             IcmpMessage::EchoReply { .. } if !by_opener => Ok(State::Answered),
-            _ => Err(Reason::NoConn),
+            IcmpMessage::EchoRequest { .. }
+            | IcmpMessage::EchoReply { .. }
+            | IcmpMessage::Error(_)
+            | IcmpMessage::Redirect
+            | IcmpMessage::Nd(_)
+            | IcmpMessage::Other => Err(Reason::NoConn),
         },
-        _ if by_opener => Ok(state),
-        _ => Ok(State::Answered),
+        L4::Tcp(_) | L4::Udp(_) | L4::Group(_) | L4::Other | L4::Fragment => {
+            Ok(if by_opener { state } else { State::Answered })
+        }
     }
 }

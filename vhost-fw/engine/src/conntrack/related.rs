@@ -19,7 +19,12 @@ pub(super) fn flow(quote: &Quote, error: Direction, vlan: u16) -> FlowKey {
 }
 
 /// Whether the conn's end that gets the error has sent what is quoted: `by_opener` says which end that is.
-pub(super) fn was_sent(state: State, windows: &Windows, by_opener: bool, quote: &Quote) -> Result<(), Reason> {
+pub(super) fn was_sent(
+    state: State,
+    windows: &Windows,
+    by_opener: bool,
+    quote: &Quote,
+) -> Result<(), Reason> {
     if quote.protocol != Protocol::TCP {
         // The answerer has sent nothing before it answered.
         return if by_opener || state == State::Answered { Ok(()) } else { Err(Reason::Unrelated) };
@@ -27,8 +32,11 @@ pub(super) fn was_sent(state: State, windows: &Windows, by_opener: bool, quote: 
     let [opener, answerer] = windows.ends;
     let (sender, receiver) = if by_opener { (opener, answerer) } else { (answerer, opener) };
     let answered = !matches!(state, State::SynSent);
-    let Some(sequence) = quote.sequence.filter(|_| by_opener || answered) else { return Err(Reason::Unrelated) };
+    let Some(sequence) = quote.sequence.filter(|_| by_opener || answered) else {
+        return Err(Reason::Unrelated);
+    };
     // Sent, and not so long ago that it was acknowledged a whole window before (RFC 5927 section 4.1).
-    let oldest = if answered { receiver.acked.wrapping_sub(receiver.max_window) } else { sender.end.wrapping_sub(1) };
+    let oldest =
+        if answered { receiver.acked.wrapping_sub(receiver.max_window) } else { sender.end.wrapping_sub(1) };
     if after(sequence, sender.end) || before(sequence, oldest) { Err(Reason::Unrelated) } else { Ok(()) }
 }

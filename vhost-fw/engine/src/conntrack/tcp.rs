@@ -97,7 +97,9 @@ impl Windows {
             }
             (false, _, true, true) if segment.acknowledgement == opener.end => Moved::To(State::Close),
             // An answer to another incarnation: the opener will reset it (RFC 9293 section 3.5.1, RFC 5961 section 4).
-            (false, _, true, false) if segment.acknowledgement != opener.end && segment.payload == 0 && !flags.fin() => {
+            (false, _, true, false)
+                if segment.acknowledgement != opener.end && segment.payload == 0 && !flags.fin() =>
+            {
                 self.awaited = segment.acknowledgement;
                 self.flags |= CHALLENGED;
                 Moved::Keep
@@ -127,7 +129,8 @@ impl Windows {
             }
             (true, false, true) if segment.sequence == opener.end => Moved::To(State::Close),
             (false, false, true)
-                if segment.sequence == answerer.end || (flags.ack() && segment.acknowledgement == opener.end) =>
+                if segment.sequence == answerer.end
+                    || (flags.ack() && segment.acknowledgement == opener.end) =>
             {
                 Moved::To(State::Close)
             }
@@ -135,10 +138,12 @@ impl Windows {
             (true, false, false) if flags.ack() && segment.acknowledgement == answerer.end => {
                 self.open_conn(State::Established, true, segment)
             }
-            (false, false, false) if flags.ack() && segment.payload == 0 && !flags.fin() => match self.fits(1, segment) {
-                Ok(()) => Moved::Keep,
-                Err(reason) => Moved::Refuse(reason),
-            },
+            (false, false, false) if flags.ack() && segment.payload == 0 && !flags.fin() => {
+                match self.fits(1, segment) {
+                    Ok(()) => Moved::Keep,
+                    Err(reason) => Moved::Refuse(reason),
+                }
+            }
             (true, false, false) if flags.ack() => Moved::Refuse(Reason::TcpWindow),
             _ => Moved::Refuse(Reason::TcpState),
         }
@@ -196,12 +201,15 @@ impl Windows {
             return Moved::Refuse(Reason::TcpState);
         }
         if flags.syn() {
-            return self.answer_to_pending(segment).filter(|_| !by_opener).unwrap_or(Moved::Refuse(Reason::TcpState));
+            return self
+                .answer_to_pending(segment)
+                .filter(|_| !by_opener)
+                .unwrap_or(Moved::Refuse(Reason::TcpState));
         }
         if flags.rst() {
             return match self.reset(sender, segment) {
                 Moved::Refuse(reason) => Moved::Refuse(reason),
-                _ => Moved::Keep,
+                Moved::To(_) | Moved::Keep | Moved::Doubt | Moved::Reopen => Moved::Keep,
             };
         }
         if after(segment_end(segment), self.end_of(sender).end) {
@@ -217,7 +225,8 @@ impl Windows {
     /// back, and only then is it known (RFC 5961 section 3).
     fn reset(&self, sender: usize, segment: &Tcp) -> Moved {
         let (from, to) = (self.end_of(sender), self.end_of(1 - sender));
-        let in_window = !before(segment.sequence, to.acked) && !after(segment.sequence, from.max_end.max_seq(from.end));
+        let in_window =
+            !before(segment.sequence, to.acked) && !after(segment.sequence, from.max_end.max_seq(from.end));
         let acks_sent = !segment.flags.ack() || !after(segment.acknowledgement, to.end);
         match (in_window && acks_sent, segment.sequence == to.acked) {
             (false, _) => Moved::Refuse(Reason::TcpWindow),

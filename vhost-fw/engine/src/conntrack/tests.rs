@@ -49,7 +49,12 @@ struct Script {
 
 impl Script {
     fn new(protocol: Protocol) -> Self {
-        Self { table: Table::new(64, 16, [9; 16]), flow: flow(protocol, 443), opener: Direction::Out, now: Tick(0) }
+        Self {
+            table: Table::new(64, 16, [9; 16]),
+            flow: flow(protocol, 443),
+            opener: Direction::Out,
+            now: Tick(0),
+        }
     }
 
     fn opening(&self, flow: FlowKey) -> Opening {
@@ -58,7 +63,13 @@ impl Script {
             hash: self.table.hash(&flow),
             opener: self.opener,
             peer_mac: MacAddr([2; 6]),
-            admitted: Admitted { rule: None, epoch: 1, on_revoke: OnRevoke::Kill, expected: false, log: false },
+            admitted: Admitted {
+                rule: None,
+                epoch: 1,
+                on_revoke: OnRevoke::Kill,
+                expected: false,
+                log: false,
+            },
         }
     }
 
@@ -70,10 +81,13 @@ impl Script {
 
     fn step(&mut self, direction: Direction, l4: &L4) -> Result<&'static str, Step> {
         self.now = self.now.after_ms(1);
-        let id = self.table.find(&self.flow, self.table.hash(&self.flow), self.now).ok_or(Step::Refuse(Reason::NoConn))?;
+        let id = self
+            .table
+            .find(&self.flow, self.table.hash(&self.flow), self.now)
+            .ok_or(Step::Refuse(Reason::NoConn))?;
         match self.table.step(id, direction, l4, self.now, &Timers::DEFAULT) {
             Step::Pass => Ok(self.state()),
-            refused => Err(refused),
+            refused @ (Step::Refuse(_) | Step::Reopen) => Err(refused),
         }
     }
 
@@ -197,7 +211,11 @@ fn an_opener_that_rebooted_gets_in_again() {
     let mut script = Script::established();
     assert_eq!(script.in_(segment(SYN, 777, 0, 0)), Err(STATE), "not the opener");
     assert_eq!(script.out(segment(SYN, 900_000, 0, 0)), Ok("established"));
-    assert_eq!(script.in_(segment(ACK, 5001, 1001, 0)), Ok("established"), "a challenge: the conn is known there");
+    assert_eq!(
+        script.in_(segment(ACK, 5001, 1001, 0)),
+        Ok("established"),
+        "a challenge: the conn is known there"
+    );
     assert_eq!(script.out(segment(RST, 1001, 0, 0)), Ok("close"));
     assert_eq!(script.out(segment(SYN, 900_000, 0, 0)), Err(Step::Reopen));
 }
@@ -275,7 +293,10 @@ fn an_error_must_quote_what_was_sent_lately() {
     assert_eq!(ask(quote(1001_u32.wrapping_sub(100_000_000), 40_000), Direction::In), Err(Reason::Unrelated));
     assert_eq!(ask(quote(1001, 40_001), Direction::In), Err(Reason::Unrelated));
     assert_eq!(ask(quote(1001, 40_000), Direction::Out), Err(Reason::Unrelated));
-    assert_eq!(script.table.related(&quote(1001, 40_000), Direction::In, 7, script.now), Err(Reason::Unrelated));
+    assert_eq!(
+        script.table.related(&quote(1001, 40_000), Direction::In, 7, script.now),
+        Err(Reason::Unrelated)
+    );
 }
 
 #[test]

@@ -71,7 +71,8 @@ impl Guard {
     fn check_router(&self, direction: Direction, ether: &Ether, ip: &Ip) -> Checked<Cleared> {
         // A list that names no IPv6 address still says which MAC addresses gateways have.
         let by_address = self.gateways.iter().any(|(address, _)| !address.is_v4());
-        let is_it = |(address, mac): &(Addr, MacAddr)| *mac == ether.source && (!by_address || *address == ip.source);
+        let is_it =
+            |(address, mac): &(Addr, MacAddr)| *mac == ether.source && (!by_address || *address == ip.source);
         let known = self.gateways.is_empty() || self.gateways.iter().any(is_it);
         let router = direction == Direction::In && known;
         require(router, Reason::RouterRefused, GuardRule::Ra)?;

@@ -5,8 +5,13 @@ use virtio_bindings::bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
 use super::super::fixture::{BUFFERS, Guest, HOLE, NEXT, SIZE, WRITE};
 use super::*;
 
-/// Permits come from the engine alone, so these tests have one that allows all: a broadcast of `length` bytes with
-/// an ethertype that a rule names.
+const RULES: &str = r#"
+nic: {id: press, mac: "52:54:00:00:00:01"}
+defaults: {out: drop, in: drop}
+rules: [{id: all, direction: in, action: allow, ethertype: 0x88b5}]
+"#;
+
+/// Permits come from the engine alone, so these tests have one that allows one ethertype.
 struct Press {
     engine: Engine,
     answers: Answers,
@@ -14,52 +19,8 @@ struct Press {
 
 impl Press {
     fn new() -> Self {
-        let rules = fw_model::RuleSet {
-            generation: 1,
-            nic: fw_model::NicIdentity {
-                id: "press".parse().unwrap(),
-                mac: "52:54:00:00:00:01".parse().unwrap(),
-                addresses: Vec::new(),
-                vlan: None,
-                link_local: fw_model::LinkLocal::Eui64,
-                shared: Vec::new(),
-                gateways: Vec::new(),
-                dhcp_servers: Vec::new(),
-                mtu: None,
-                guard: fw_model::GuardSwitches::ALL,
-            },
-            defaults: fw_model::Defaults {
-                out: fw_model::DefaultAction::Drop,
-                in_: fw_model::DefaultAction::Drop,
-            },
-            address_sets: std::collections::BTreeMap::new(),
-            rules: vec![fw_model::Rule {
-                id: "all".parse().unwrap(),
-                direction: Direction::In,
-                action: fw_model::Action::Allow,
-                protocol: fw_model::ProtocolMatch::Any,
-                remote: Vec::new(),
-                ports: Vec::new(),
-                icmp: Vec::new(),
-                ethertype: Some(0x88b5),
-                log: false,
-                helper: None,
-                expires_in_ms: None,
-                on_revoke: fw_model::OnRevoke::Kill,
-                limits: fw_model::RuleLimits { conns: None, new_per_s: None },
-                reply_from: Vec::new(),
-            }],
-            timers: fw_model::Timers::DEFAULT,
-            limits: fw_model::Limits {
-                conns: None,
-                half_open: None,
-                fragments: None,
-                expectations: None,
-                rates: None,
-                new_conns_per_s: None,
-            },
-        };
-        let mut engine = Engine::new(Config { conns: 16, fragments: 1 << 16, hash_key: [7; 16], mtu: 65_535 });
+        let rules = crate::rules_file::parse(RULES, "press", 1).unwrap();
+        let mut engine = Engine::new(Config { conns: 16, fragments: 4096, hash_key: [7; 16], mtu: 65_535 });
         engine.install(std::sync::Arc::new(PreparedRules::new(rules).unwrap()), Tick(0));
         Self { engine, answers: Answers::with_capacity(1, 0) }
     }

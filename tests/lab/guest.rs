@@ -1,0 +1,491 @@
+//! A guest with a virtio-net driver, and the VMM that speaks vhost-user for it, both played by hand.
+//!
+//! Memory is two regions that touch, a hole, and a third that can be plugged in. Knows what a driver may write into
+//! its rings, and lets a test write anything else. Never knows the device from inside.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserProtocolFeatures};
+use vhost::vhost_user::{Frontend, VhostUserFrontend};
+use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
+use virtio_bindings::bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
+use virtio_bindings::bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+pub use ring::{Descriptor, INDIRECT, NEXT, Ring, WRITE};
+
+mod ring;
+
+/// The queue that the guest receives on.
+pub const RX: usize = 0;
+/// The queue that the guest transmits on.
+pub const TX: usize = 1;
+
+/// Where the first two regions touch.
+pub const BORDER: u64 = 0x10_0000;
+/// Where a hole starts.
+pub const HOLE: u64 = 0x20_0000;
+/// Where memory can be plugged in.
+pub const PLUGGED: u64 = 0x40_0000;
+const REGION: usize = 0x10_0000;
+
+/// Free for indirect tables.
+pub const TABLES: u64 = 0x1_0000;
+/// Free for frames to send; it reaches over [`BORDER`].
+pub const FRAMES: u64 = 0x2_0000;
+/// Buffers to receive into.
+pub const BUFFERS: u64 = 0x12_0000;
+/// From one of them to the next.
+pub const BUFFER_STRIDE: u64 = 0x800;
+
+/// How long anything may take that must happen.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long we look for what must not happen.
+pub const GRACE: Duration = Duration::from_millis(60);
+
+/// Whose order of messages is played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vmm {
+    /// ADDR before BASE, all rings enabled at the end.
+    CloudHypervisor,
+    /// BASE before ADDR, features again after the rings.
+    Qemu,
+}
+
+/// How a frame is laid out in descriptors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Header and frame in one buffer.
+    Linear,
+    /// Two buffers, the first of this many bytes of header and frame.
+    Split(usize),
+    /// Every byte in a buffer of its own.
+    Bytes,
+    /// Like [`Layout::Bytes`], in an indirect table.
+    IndirectBytes,
+    /// Header and frame in an indirect table of two.
+    Indirect,
+}
+
+/// A guest and its VMM.
+pub struct Guest {
+    /// Its memory.
+    pub memory: GuestMemoryMmap<()>,
+    /// The VMM's end of the socket.
+    pub frontend: Frontend,
+    /// Both rings, [`RX`] and [`TX`].
+    pub rings: [Ring; 2],
+    /// What was acknowledged.
+    pub features: u64,
+    vmm: Vmm,
+}
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+impl Guest {
+    /// Boots a guest that acknowledges what is offered except `without`.
+    ///
+    /// # Errors
+    /// The device refused a message, or the machine has no memory.
+    pub fn boot(socket: &Path, vmm: Vmm, without: &[u32]) -> Outcome<Self> {
+        Self::boot_with(Frontend::connect(socket, 2)?, vmm, without)
+    }
+
+    /// As [`Guest::boot`], on a connection that the device made.
+    ///
+    /// # Errors
+    /// As [`Guest::boot`].
+    pub fn boot_on(stream: UnixStream, vmm: Vmm, without: &[u32]) -> Outcome<Self> {
+        Self::boot_with(Frontend::from_stream(stream, 2), vmm, without)
+    }
+
+    fn boot_with(frontend: Frontend, vmm: Vmm, without: &[u32]) -> Outcome<Self> {
+        let file = tempfile::tempfile_in("/dev/shm").or_else(|_| tempfile::tempfile())?;
+        file.set_len(3 << 20)?;
+        let mut guest = Self::connect(frontend, vmm, memory(&file)?, rings()?)?;
+        for number in without {
+            guest.features &= !(1 << number);
+        }
+        guest.activate()?;
+        Ok(guest)
+    }
+
+    /// Connects anew, as a VMM does whose backend went away, and sets the same rings up.
+    ///
+    /// # Errors
+    /// As [`Guest::boot`].
+    pub fn reconnect(self, socket: &Path) -> Outcome<Self> {
+        let Self { memory, frontend, rings, features, vmm } = self;
+        drop(frontend);
+        let mut guest = Self::connect(Frontend::connect(socket, 2)?, vmm, memory, rings)?;
+        guest.features = features;
+        guest.activate()?;
+        Ok(guest)
+    }
+
+    fn connect(
+        mut frontend: Frontend,
+        vmm: Vmm,
+        memory: GuestMemoryMmap<()>,
+        rings: [Ring; 2],
+    ) -> Outcome<Self> {
+        frontend.set_owner()?;
+        let features = frontend.get_features()?;
+        let offered = frontend.get_protocol_features()?;
+        let wanted = VhostUserProtocolFeatures::MQ
+            | VhostUserProtocolFeatures::CONFIG
+            | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
+            | VhostUserProtocolFeatures::REPLY_ACK;
+        frontend.set_protocol_features(offered & wanted)?;
+        frontend.get_queue_num()?;
+        frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
+        Ok(Self { memory, frontend, rings, features, vmm })
+    }
+
+    /// The first bytes of the configuration space.
+    ///
+    /// # Errors
+    /// The device refused.
+    pub fn config(&mut self) -> Outcome<Vec<u8>> {
+        Ok(self.frontend.get_config(0, 17, VhostUserConfigFlags::WRITABLE, &[0; 17])?.1)
+    }
+
+    /// Sets everything up in the VMM's order, from the rings' present indices on.
+    ///
+    /// # Errors
+    /// The device refused a message.
+    pub fn activate(&mut self) -> Outcome<()> {
+        self.frontend.set_features(self.features)?;
+        let regions: Result<Vec<_>, _> =
+            self.memory.iter().map(VhostUserMemoryRegionInfo::from_guest_region).collect();
+        self.frontend.set_mem_table(&regions?)?;
+        if self.vmm == Vmm::CloudHypervisor {
+            for index in [RX, TX] {
+                self.frontend.set_vring_num(index, ring::SIZE)?;
+            }
+        }
+        for index in [RX, TX] {
+            self.start_ring(index)?;
+        }
+        for index in [RX, TX] {
+            self.frontend.set_vring_enable(index, true)?;
+        }
+        if self.vmm == Vmm::Qemu {
+            self.frontend.set_features(self.features)?;
+        }
+        Ok(())
+    }
+
+    fn start_ring(&mut self, index: usize) -> Outcome<()> {
+        let ring = self.ring(index);
+        let host = |address| -> Outcome<u64> {
+            Ok(u64::try_from(self.memory.get_host_address(GuestAddress(address))?.addr())?)
+        };
+        let addresses = VringConfigData {
+            queue_max_size: ring::SIZE,
+            queue_size: ring::SIZE,
+            flags: 0,
+            desc_table_addr: host(ring.descriptors)?,
+            used_ring_addr: host(ring.used)?,
+            avail_ring_addr: host(ring.avail)?,
+            log_addr: None,
+        };
+        // Cloud Hypervisor names the available index after a reconnect: the device must know better.
+        let base = ring.avail_index(&self.memory);
+        let (kick, call) = (ring.kick.try_clone()?, ring.call.try_clone()?);
+        match self.vmm {
+            Vmm::CloudHypervisor => {
+                self.frontend.set_vring_addr(index, &addresses)?;
+                self.frontend.set_vring_base(index, base)?;
+                self.frontend.set_vring_call(index, &call)?;
+                self.frontend.set_vring_kick(index, &kick)?;
+            }
+            Vmm::Qemu => {
+                self.frontend.set_vring_num(index, ring::SIZE)?;
+                self.frontend.set_vring_base(index, base)?;
+                self.frontend.set_vring_addr(index, &addresses)?;
+                self.frontend.set_vring_kick(index, &kick)?;
+                self.frontend.set_vring_call(index, &call)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops both rings, as before a reboot, and gives the bases the device names.
+    ///
+    /// # Errors
+    /// The device refused a message.
+    pub fn stop(&mut self) -> Outcome<[u32; 2]> {
+        for index in [RX, TX] {
+            self.frontend.set_vring_enable(index, false)?;
+        }
+        Ok([self.frontend.get_vring_base(RX)?, self.frontend.get_vring_base(TX)?])
+    }
+
+    /// Reboots: the rings are stopped, zeroed by the new kernel, and set up again.
+    ///
+    /// # Errors
+    /// The device refused a message.
+    pub fn reboot(&mut self) -> Outcome<()> {
+        self.stop()?;
+        for ring in &mut self.rings {
+            ring.zero(&self.memory)?;
+        }
+        self.activate()
+    }
+
+    /// Plugs the third region in.
+    ///
+    /// # Errors
+    /// The device refused.
+    pub fn plug_memory(&mut self) -> Outcome<()> {
+        let file = tempfile::tempfile_in("/dev/shm").or_else(|_| tempfile::tempfile())?;
+        file.set_len(1 << 20)?;
+        let range = Some(FileOffset::new(file, 0));
+        let region = GuestRegionMmap::from_range(GuestAddress(PLUGGED), REGION, range)?;
+        let info = VhostUserMemoryRegionInfo::from_guest_region(&region)?;
+        self.memory = self.memory.insert_region(std::sync::Arc::new(region))?;
+        self.frontend.add_mem_region(&info)?;
+        Ok(())
+    }
+
+    /// Takes the third region out again, and keeps it to itself.
+    ///
+    /// # Errors
+    /// The device refused.
+    pub fn unplug_memory(&mut self) -> Outcome<()> {
+        let region = self.memory.find_region(GuestAddress(PLUGGED)).ok_or("not plugged in")?;
+        let info = VhostUserMemoryRegionInfo::from_guest_region(region)?;
+        Ok(self.frontend.remove_mem_region(&info)?)
+    }
+
+    /// A ring.
+    #[must_use]
+    pub fn ring(&self, index: usize) -> &Ring {
+        let [rx, tx] = &self.rings;
+        if index == RX { rx } else { tx }
+    }
+
+    fn ring_mut(&mut self, index: usize) -> &mut Ring {
+        let [rx, tx] = &mut self.rings;
+        if index == RX { rx } else { tx }
+    }
+
+    fn has(&self, feature: u32) -> bool {
+        self.features & (1 << feature) != 0
+    }
+
+    /// Bytes of the header that was agreed on.
+    #[must_use]
+    pub fn header_len(&self) -> usize {
+        if self.features >> 32 & 1 != 0 || self.has(VIRTIO_NET_F_MRG_RXBUF) { 12 } else { 10 }
+    }
+
+    /// Sends a frame with its header and waits until the device gave it back. Gives the used length.
+    ///
+    /// # Errors
+    /// The device did not give it back.
+    pub fn send(&mut self, header: [u8; 12], frame: &[u8], layout: Layout) -> Outcome<u32> {
+        self.send_at(FRAMES, header, frame, layout)
+    }
+
+    /// As [`Guest::send`], with the frame's bytes standing at `at`.
+    ///
+    /// # Errors
+    /// The device did not give it back.
+    pub fn send_at(&mut self, at: u64, header: [u8; 12], frame: &[u8], layout: Layout) -> Outcome<u32> {
+        let header = header.get(..self.header_len()).unwrap_or_default();
+        let bytes: Vec<u8> = header.iter().chain(frame).copied().collect();
+        self.memory.write_slice(&bytes, GuestAddress(at))?;
+        let chain = match layout {
+            Layout::Linear => vec![bytes.len()],
+            Layout::Split(first) => vec![first, bytes.len() - first],
+            Layout::Bytes | Layout::IndirectBytes => vec![1; bytes.len()],
+            Layout::Indirect => vec![header.len(), frame.len()],
+        };
+        let indirect = matches!(layout, Layout::IndirectBytes | Layout::Indirect);
+        self.write_chain(at, &chain, indirect)?;
+        self.transmit(0)?.pop().map(|(_, length)| length).ok_or_else(|| "the frame did not come back".into())
+    }
+
+    /// Writes a chain over consecutive buffers of these lengths from `at` on, with its head at descriptor 0.
+    fn write_chain(&self, at: u64, lengths: &[usize], indirect: bool) -> Outcome<()> {
+        let table = if indirect { TABLES } else { self.ring(TX).descriptors };
+        let mut address = at;
+        for (index, length) in (0_u16..).zip(lengths) {
+            let last = usize::from(index) + 1 == lengths.len();
+            let descriptor = Descriptor {
+                address,
+                length: u32::try_from(*length)?,
+                flags: if last { 0 } else { NEXT },
+                next: index + 1,
+            };
+            descriptor.write(&self.memory, table + 16 * u64::from(index))?;
+            address += u64::try_from(*length)?;
+        }
+        if indirect {
+            let length = u32::try_from(16 * lengths.len())?;
+            let head = Descriptor { address: TABLES, length, flags: INDIRECT, next: 0 };
+            head.write(&self.memory, self.ring(TX).descriptors)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a descriptor of the transmit ring.
+    ///
+    /// # Errors
+    /// There is no such place.
+    pub fn describe(&self, index: u16, descriptor: Descriptor) -> Outcome<()> {
+        descriptor.write(&self.memory, self.ring(TX).descriptors + 16 * u64::from(index))
+    }
+
+    /// Makes the chain at `head` available on the transmit ring, kicks, and gives what came back: ids and lengths.
+    ///
+    /// # Errors
+    /// Nothing came back in time.
+    pub fn transmit(&mut self, head: u16) -> Outcome<Vec<(u32, u32)>> {
+        self.post(TX, head)?;
+        self.kick(TX)?;
+        self.wait_used(TX, 1)
+    }
+
+    /// Makes a chain available without a kick.
+    ///
+    /// # Errors
+    /// There is no such ring.
+    pub fn post(&mut self, index: usize, head: u16) -> Outcome<()> {
+        let memory = self.memory.clone();
+        self.ring_mut(index).post(&memory, head)
+    }
+
+    /// Kicks, if the device wants to be.
+    ///
+    /// # Errors
+    /// The eventfd is full.
+    pub fn kick(&mut self, index: usize) -> Outcome<()> {
+        let event_idx = self.has(VIRTIO_RING_F_EVENT_IDX);
+        let memory = self.memory.clone();
+        self.ring_mut(index).kick(&memory, event_idx)
+    }
+
+    /// Waits for `count` used elements and takes them. Sleeps on the call eventfd alone, so that a call that fails
+    /// to come fails the test.
+    ///
+    /// # Errors
+    /// They did not come in time.
+    pub fn wait_used(&mut self, index: usize, count: usize) -> Outcome<Vec<(u32, u32)>> {
+        let event_idx = self.has(VIRTIO_RING_F_EVENT_IDX);
+        let memory = self.memory.clone();
+        let ring = self.ring_mut(index);
+        let start = Instant::now();
+        let mut used = Vec::new();
+        loop {
+            used.extend(ring.take_used(&memory, event_idx)?);
+            if used.len() >= count {
+                return Ok(used);
+            }
+            if !wait_for(&ring.call, PATIENCE.saturating_sub(start.elapsed()))? {
+                return Err(format!("{} of {count} used elements came in time", used.len()).into());
+            }
+        }
+    }
+
+    /// Posts buffers of `length` bytes in the first `count` descriptors of the receive ring and kicks.
+    ///
+    /// # Errors
+    /// There are not so many.
+    pub fn post_buffers(&mut self, count: u16, length: u32) -> Outcome<()> {
+        for index in 0..count {
+            self.post_buffer(index, length)?;
+        }
+        self.kick(RX)
+    }
+
+    /// Posts one buffer without a kick.
+    ///
+    /// # Errors
+    /// There is no such descriptor.
+    pub fn post_buffer(&mut self, index: u16, length: u32) -> Outcome<()> {
+        let address = BUFFERS + BUFFER_STRIDE * u64::from(index);
+        let descriptor = Descriptor { address, length, flags: WRITE, next: 0 };
+        descriptor.write(&self.memory, self.ring(RX).descriptors + 16 * u64::from(index))?;
+        self.post(RX, index)
+    }
+
+    /// Waits for a frame, reads it from the buffers it was spread over and gives header and frame. The buffers are
+    /// not posted again.
+    ///
+    /// # Errors
+    /// None came in time, or header, lengths and buffers do not hold together.
+    pub fn receive(&mut self) -> Outcome<(Vec<u8>, Vec<u8>)> {
+        let mut used = self.wait_used(RX, 1)?;
+        let header_len = self.header_len();
+        let mut bytes = self.buffer(used.first().copied().ok_or("nothing came")?)?;
+        let count = match bytes.get(10..12) {
+            Some(&[low, high]) if header_len == 12 => u16::from_le_bytes([low, high]),
+            _ => 1,
+        };
+        // All of a frame's buffers show at once: a driver does not wait for the rest.
+        if used.len() != usize::from(count) {
+            return Err(format!("{} buffers came at once, {count} belong to the frame", used.len()).into());
+        }
+        for element in used.drain(1..) {
+            bytes.extend(self.buffer(element)?);
+        }
+        let frame = bytes.split_off(header_len);
+        Ok((bytes, frame))
+    }
+
+    fn buffer(&self, (id, length): (u32, u32)) -> Outcome<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(length)?];
+        let at = BUFFERS + BUFFER_STRIDE * u64::from(id);
+        self.memory.read_slice(&mut bytes, GuestAddress(at))?;
+        Ok(bytes)
+    }
+
+    /// Whether a ring stays as it is for a while.
+    ///
+    /// # Errors
+    /// The eventfd cannot be waited for.
+    pub fn stays_quiet(&mut self, index: usize) -> Outcome<bool> {
+        let before = self.ring(index).used_index(&self.memory);
+        std::thread::sleep(GRACE);
+        Ok(self.ring(index).used_index(&self.memory) == before)
+    }
+}
+
+fn memory(file: &File) -> Outcome<GuestMemoryMmap<()>> {
+    let offset = |start| io::Result::Ok(Some(FileOffset::new(file.try_clone()?, start)));
+    Ok(GuestMemoryMmap::from_ranges_with_files([
+        (GuestAddress(0), REGION, offset(0)?),
+        (GuestAddress(BORDER), REGION, offset(2 << 20)?),
+    ])?)
+}
+
+fn rings() -> Outcome<[Ring; 2]> {
+    Ok([Ring::at(0x1000)?, Ring::at(0x8000)?])
+}
+
+/// Waits until an eventfd is written, and empties it. `false` when the time is over.
+fn wait_for(event: &EventFd, time: Duration) -> io::Result<bool> {
+    use std::os::fd::AsRawFd;
+    use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+
+    let epoll = Epoll::new()?;
+    epoll.ctl(ControlOperation::Add, event.as_raw_fd(), EpollEvent::new(EventSet::IN, 0))?;
+    let ms = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
+    let count = epoll.wait(ms, &mut [EpollEvent::default()])?;
+    if count > 0 {
+        event.read()?;
+    }
+    Ok(count > 0)
+}
+
+fn event() -> io::Result<EventFd> {
+    EventFd::new(EFD_NONBLOCK)
+}

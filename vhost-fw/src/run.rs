@@ -1,0 +1,298 @@
+//! The device, from settings to its end: open everything, close the sandbox, serve.
+//!
+//! The order is the point: what needs privileges comes before the sandbox, threads come after it, rules are in force
+//! before the first frame. Knows every part by its front door. Never knows what happens behind one.
+
+mod check;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use fw_engine::{Config, Engine, PreparedRules};
+use fw_model::{MacAddr, NicId, Reply, Request};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::config::{DeviceConfig, default_control};
+use crate::control::{self, Control, ControlError, Nic, SocketFile};
+use crate::device::{Device, DeviceOptions};
+use crate::observe::DecisionLog;
+use crate::rules_file::{self, RulesFileError};
+use crate::sandbox::{Missing, Plan, RunAs, Sandbox, SandboxError};
+use crate::serve::{Endpoint, ServeError, Socket};
+use crate::uplink::{self, Uplink, UplinkChoice, UplinkError};
+use crate::worker::{Command, WorkerGone, WorkerHandle};
+
+pub use check::check;
+
+/// Most open descriptors: a guest's memory regions, rings, sockets.
+const OPEN_FILES: u64 = 1024;
+
+/// Why the device does not run, or no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The settings do not go together; exit code 2.
+    #[error("{0}")]
+    Settings(String),
+    /// The rules file is refused; exit code 2.
+    #[error("{0}")]
+    Rules(#[from] RulesFileError),
+    /// There is no uplink.
+    #[error("{0}")]
+    Uplink(#[from] UplinkError),
+    /// There is no control socket.
+    #[error("{0}")]
+    Control(#[from] ControlError),
+    /// The sandbox does not close.
+    #[error("{0} (--allow-missing-sandbox starts without it)")]
+    SandboxMissing(SandboxError),
+    /// The sandbox does not close.
+    #[error("{0}")]
+    Sandbox(SandboxError),
+    /// Serving ended; exit code 75 if the uplink is gone.
+    #[error("{0}")]
+    Serve(#[from] ServeError),
+    /// The data thread ended at once.
+    #[error("{0}")]
+    Worker(#[from] WorkerGone),
+    /// The system refused.
+    #[error("{0}: {1}")]
+    Io(String, io::Error),
+}
+
+impl RunError {
+    /// The process's exit code.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Settings(_) | Self::Rules(_) => 2,
+            Self::Serve(ServeError::UplinkGone(_)) => 75,
+            Self::Uplink(_)
+            | Self::Control(_)
+            | Self::SandboxMissing(_)
+            | Self::Sandbox(_)
+            | Self::Serve(_)
+            | Self::Worker(_)
+            | Self::Io(..) => 1,
+        }
+    }
+}
+
+fn doing(what: &str) -> impl FnOnce(io::Error) -> RunError {
+    |error| RunError::Io(what.to_owned(), error)
+}
+
+/// Runs the device until it is told to stop. Called while the process has one thread.
+///
+/// # Errors
+/// See [`RunError`].
+pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
+    let settled = Settled::new(config)?;
+    control::block_signals().map_err(doing("blocking signals"))?;
+    let opened = Opened::new(config, &settled)?;
+    let sandbox = close_sandbox(config, &settled)?;
+    let Opened { uplink, engine, vmm, listener, control_file, uplink_file, log } = opened;
+    let observer =
+        DecisionLog::start(settled.nic.clone(), log).map_err(doing("starting the decision log"))?;
+    let mtu = uplink.mtu();
+    let device = Device::start(DeviceOptions {
+        engine,
+        uplink,
+        mac: settled.mac,
+        mtu,
+        queue_size: config.queue_size,
+        observer: Box::new(observer),
+        thread_setup: sandbox.data_thread(),
+    });
+    let device = device.map_err(doing("starting the data thread"))?;
+    sandbox.enter_control_thread().map_err(doing("closing the control thread's sandbox"))?;
+    if let Some(rules) = settled.rules {
+        // Nobody serves frames yet, so none was judged without rules.
+        let generation = rules.rules().generation;
+        device.worker().ask(Command::Install(rules))?;
+        log::info!("generation {generation} is enforced");
+    }
+    let stop = EventFd::new(EFD_NONBLOCK).map_err(doing("making an eventfd"))?;
+    let nic = Box::new(Running(device.worker()));
+    let told = stop.try_clone().map_err(doing("making an eventfd"))?;
+    let control = Control::new(settled.nic, nic, listener, config.rules.clone(), told);
+    start_control(control.map_err(doing("starting the control thread"))?, &stop)?;
+    let served = match vmm {
+        Vmm::Listening(socket) => device.serve_on(socket, &stop),
+        Vmm::At(path) => device.serve(&Endpoint::Client(path), &stop),
+    };
+    drop(device);
+    drop((control_file, uplink_file));
+    Ok(served?)
+}
+
+/// Settings and rules that go together.
+struct Settled {
+    nic: NicId,
+    mac: Option<MacAddr>,
+    rules: Option<Arc<PreparedRules>>,
+    control: PathBuf,
+}
+
+impl Settled {
+    fn new(config: &DeviceConfig) -> Result<Self, RunError> {
+        let rules = match &config.rules {
+            Some(path) => Some(rules_file::load_prepared(path, 0)?),
+            None => None,
+        };
+        let identity = rules.as_ref().map(|rules| &rules.rules().nic);
+        let named = identity.map(|identity| &identity.id);
+        let nic = match (&config.nic, named) {
+            (Some(nic), Some(named)) if nic != named => {
+                return Err(RunError::Settings(format!("--nic {nic}: the rules are those of `{named}`")));
+            }
+            (Some(nic), _) | (None, Some(nic)) => nic.clone(),
+            (None, None) => {
+                return Err(RunError::Settings("name the NIC: --rules FILE or --nic ID".to_owned()));
+            }
+        };
+        let own = identity.map(|identity| identity.mac);
+        let mac = match (config.mac, own) {
+            (Some(mac), Some(own)) if mac != own => {
+                return Err(RunError::Settings(format!("--mac {mac}: the rules say {own}; leave it out")));
+            }
+            (mac, own) => mac.or(own),
+        };
+        let control = config.control.clone().unwrap_or_else(|| default_control(&nic));
+        Ok(Self { nic, mac, rules, control })
+    }
+}
+
+/// Where the VMM is.
+enum Vmm {
+    Listening(Socket),
+    At(PathBuf),
+}
+
+/// Everything that needs privileges to be opened.
+struct Opened {
+    uplink: Box<dyn Uplink>,
+    engine: Engine,
+    vmm: Vmm,
+    listener: std::os::unix::net::UnixListener,
+    control_file: SocketFile,
+    uplink_file: Option<SocketFile>,
+    log: Box<dyn Write + Send>,
+}
+
+impl Opened {
+    fn new(config: &DeviceConfig, settled: &Settled) -> Result<Self, RunError> {
+        // First, because it tells a second process of one NIC to go before it touches the first one's tap.
+        let (listener, control_file) = control::bind(&settled.control)?;
+        let uplink = uplink::open(&config.uplink, &settled.nic, config.mtu)?;
+        let engine = engine(config, uplink.mtu()).map_err(doing("/dev/urandom"))?;
+        let uplink_file = match &config.uplink {
+            UplinkChoice::Unix(path) => {
+                Some(SocketFile::of(path).map_err(doing(&path.display().to_string()))?)
+            }
+            UplinkChoice::Tap(_) | UplinkChoice::Bridge(_) | UplinkChoice::TapFd(_) | UplinkChoice::Null => {
+                None
+            }
+        };
+        let vmm = if config.client {
+            Vmm::At(config.socket.clone())
+        } else {
+            Vmm::Listening(Socket::bind(&config.socket)?)
+        };
+        let log: Box<dyn Write + Send> = match &config.decision_log {
+            Some(path) => {
+                let file = OpenOptions::new().append(true).create(true).open(path);
+                Box::new(file.map_err(doing(&path.display().to_string()))?)
+            }
+            None => Box::new(io::stderr()),
+        };
+        Ok(Self { uplink, engine, vmm, listener, control_file, uplink_file, log })
+    }
+}
+
+fn close_sandbox(config: &DeviceConfig, settled: &Settled) -> Result<Sandbox, RunError> {
+    let mut sockets: Vec<&Path> = vec![&settled.control];
+    if !config.client {
+        sockets.push(&config.socket);
+    }
+    if let UplinkChoice::Unix(path) = &config.uplink {
+        sockets.push(path);
+    }
+    let writable: Vec<&Path> = sockets.iter().map(|socket| folder_of(socket)).collect();
+    let mut hand_over = sockets.clone();
+    if config.control.is_none() {
+        // The NIC's own folder; one that the operator named may be shared.
+        hand_over.push(folder_of(&settled.control));
+    }
+    let missing = if config.allow_missing_sandbox { Missing::Allow } else { Missing::Refuse };
+    let sandbox = Sandbox::prepare(&Plan {
+        nic: &settled.nic,
+        run_as: RunAs::Own,
+        missing,
+        rules: config.rules.as_deref(),
+        writable: &writable,
+        hand_over: &hand_over,
+        connects: config.client,
+        uplink_listens: config.uplink.listens(),
+        open_files: OPEN_FILES,
+    });
+    let sandbox = sandbox.map_err(|error| {
+        let lacking = matches!(error, SandboxError::Missing(_));
+        if lacking { RunError::SandboxMissing(error) } else { RunError::Sandbox(error) }
+    })?;
+    for degraded in sandbox.degraded() {
+        log::warn!("the sandbox lacks a part: {degraded}");
+    }
+    Ok(sandbox)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
+fn engine(config: &DeviceConfig, mtu: u16) -> io::Result<Engine> {
+    let mut hash_key = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut hash_key)?;
+    Ok(Engine::new(Config { conns: config.max_connections, fragments: Config::FRAGMENTS, hash_key, mtu }))
+}
+
+fn start_control(control: Control, stop: &EventFd) -> Result<(), RunError> {
+    let stop = stop.try_clone().map_err(doing("making an eventfd"))?;
+    let thread = thread::Builder::new().name("control".to_owned());
+    let spawned = thread.spawn(move || {
+        if let Err(error) = control.run() {
+            log::error!("the control thread ended, and the NIC with it: {error}");
+            let _ = stop.write(1);
+        }
+    });
+    spawned.map(drop).map_err(doing("starting the control thread"))
+}
+
+/// The NIC behind the control socket.
+struct Running(WorkerHandle);
+
+impl Running {
+    fn tell(&self, command: Command) -> Reply {
+        self.0.ask(command).unwrap_or_else(|gone| Reply::Refused(gone.to_string()))
+    }
+}
+
+impl Nic for Running {
+    fn install(&self, rules: Arc<PreparedRules>) -> Reply {
+        self.tell(Command::Install(rules))
+    }
+
+    fn ask(&self, request: Request) -> Reply {
+        self.tell(match request {
+            Request::Stats => Command::Stats,
+            Request::Conns(filter) => Command::Conns(filter),
+            Request::Kill(filter) => Command::Kill(filter),
+            Request::Explain(probe) => Command::Explain(probe),
+            Request::Freeze => Command::Freeze,
+            Request::Thaw => Command::Thaw,
+            Request::Install(_) => return Reply::Refused("rules are installed by another door".to_owned()),
+        })
+    }
+}
