@@ -39,7 +39,12 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) fn new(rules: RuleSet, conns: u32) -> Result<Self, String> {
-        let mut engine = Engine::new(Config { conns, fragments: Config::FRAGMENTS, hash_key: *b"a key of a bench", mtu: 1500 });
+        let mut engine = Engine::new(Config {
+            conns,
+            fragments: Config::FRAGMENTS,
+            hash_key: *b"a key of a bench",
+            mtu: 1500,
+        });
         engine.set_guest_offloads(GuestOffloads { csum: true, tso4: true, tso6: true, ecn: true });
         let prepared = PreparedRules::new(rules).map_err(|error| error.to_string())?;
         engine.install(Arc::new(prepared), Tick(0));
