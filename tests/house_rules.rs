@@ -180,8 +180,9 @@ fn only_the_verdict_and_the_pipeline_make_permits() {
 #[test]
 fn the_clock_is_read_in_one_place() {
     for (path, text) in sources("vhost-fw") {
-        let reads =
-            ["Instant::now", "CLOCK_BOOTTIME"].iter().any(|word| without_tests(&path, &text).contains(word));
+        let code = without_tests(&path, &text);
+        let mut lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let reads = lines.any(|line| line.contains("Instant::now") || line.contains("CLOCK_BOOTTIME"));
         assert!(
             !reads || path.ends_with("worker/clock.rs"),
             "{} reads the clock: the worker does that",
