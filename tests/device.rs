@@ -6,14 +6,14 @@
 use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use etherparse::PacketBuilder;
 use fw_engine::{Config, Engine, PreparedRules, VnetHeader};
-use fw_model::{Reason, Reply, Stats};
+use fw_model::{Reason, Reply, Stats, VerdictName};
 use fw_tests::guest::{
     BORDER, BUFFER_STRIDE, BUFFERS, Descriptor, FRAMES, GRACE, Guest, HOLE, INDIRECT, Layout, NEXT, PATIENCE,
     PLUGGED, RX, TABLES, TX, Vmm, WRITE,
@@ -23,7 +23,7 @@ use vhost::vhost_user::VhostUserFrontend;
 use vhost_fw::decision::{Decision, Observer};
 use vhost_fw::device::{Device, DeviceOptions};
 use vhost_fw::serve::{Endpoint, ServeError};
-use vhost_fw::uplink::{Far, pair};
+use vhost_fw::uplink::{Far, Unix, Uplink, pair};
 use vhost_fw::worker::{Command, WorkerHandle};
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
@@ -42,6 +42,7 @@ defaults: {out: drop, in: drop}
 rules:
   - {id: dns, direction: out, action: allow, protocol: udp, ports: [53]}
   - {id: echo, direction: in, action: allow, protocol: udp, ports: [7]}
+  - {id: web, direction: out, action: allow, protocol: tcp, ports: [80], log: true}
   - {id: ident, direction: out, action: reject, protocol: udp, ports: [113]}
 "#;
 
@@ -54,13 +55,16 @@ const PLAIN: [u8; 12] = [0; 12];
 /// `NEEDS_CSUM` over UDP behind Ethernet and IPv4.
 const NEEDS_CSUM: [u8; 12] = [1, 0, 0, 0, 0, 0, 34, 0, 6, 0, 0, 0];
 
-struct Blind;
+/// An onlooker that remembers all it is shown.
+struct Onlooker(Arc<Mutex<Vec<Decision>>>);
 
-impl Observer for Blind {
+impl Observer for Onlooker {
     fn wants(&mut self, _reason: Reason) -> bool {
-        false
+        true
     }
-    fn decided(&mut self, _decision: &Decision) {}
+    fn decided(&mut self, decision: &Decision) {
+        self.0.lock().unwrap().push(decision.clone());
+    }
     fn lost(&self) -> u64 {
         0
     }
@@ -70,6 +74,7 @@ impl Observer for Blind {
 struct Bench {
     far: Option<Far>,
     worker: WorkerHandle,
+    shown: Arc<Mutex<Vec<Decision>>>,
     stop: Arc<EventFd>,
     serving: Option<JoinHandle<Result<(), ServeError>>>,
     socket: PathBuf,
@@ -90,16 +95,23 @@ impl Bench {
 
     fn at(endpoint: Endpoint, socket: PathBuf, folder: tempfile::TempDir) -> Self {
         let (near, far) = pair(1500).unwrap();
+        let mut bench = Self::over(Box::new(near), endpoint, socket, folder);
+        bench.far = Some(far);
+        bench
+    }
+
+    fn over(uplink: Box<dyn Uplink>, endpoint: Endpoint, socket: PathBuf, folder: tempfile::TempDir) -> Self {
+        let shown = Arc::new(Mutex::new(Vec::new()));
         let mut engine =
             Engine::new(Config { conns: 4096, fragments: Config::FRAGMENTS, hash_key: [7; 16], mtu: 1500 });
         engine.install(prepared(RULES, 0), fw_engine::Tick(0));
         let device = Device::start(DeviceOptions {
             engine,
-            uplink: Box::new(near),
+            uplink,
             mac: Some(fw_model::MacAddr(GUEST_MAC)),
             mtu: 1500,
             queue_size: 256,
-            observer: Box::new(Blind),
+            observer: Box::new(Onlooker(Arc::clone(&shown))),
             thread_setup: Box::new(|| Ok(())),
         })
         .unwrap();
@@ -113,7 +125,7 @@ impl Bench {
         while !socket.exists() && start.elapsed() < PATIENCE {
             thread::yield_now();
         }
-        Self { far: Some(far), worker, stop, serving: Some(serving), socket, _folder: folder }
+        Self { far: None, worker, shown, stop, serving: Some(serving), socket, _folder: folder }
     }
 
     fn boot(&self) -> Guest {
@@ -847,5 +859,104 @@ fn a_ring_rewritten_while_it_is_read_harms_nobody_else() {
             guest.post_buffer(u16::try_from(id).unwrap(), 2048).unwrap();
         }
         guest.kick(RX).unwrap();
+    }
+}
+
+#[test]
+fn the_onlooker_sees_refusals_and_what_a_rule_logs() {
+    let bench = Bench::new();
+    let mut guest = bench.boot();
+    bench.all_is_well(&mut guest);
+    let refused = udp(true, 22, &payload(300));
+    guest.send(NEEDS_CSUM, &refused, Layout::Linear).unwrap();
+    guest.send(PLAIN, &udp(true, 113, b"who"), Layout::Linear).unwrap();
+    guest.send(PLAIN, &tcp(true, 100, None, &[]), Layout::Linear).unwrap();
+    let shown = bench.shown.lock().unwrap();
+    let told: Vec<_> = shown
+        .iter()
+        .map(|seen| (seen.verdict, seen.reason, seen.rule.as_ref().map(fw_model::RuleId::as_str)))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (VerdictName::Drop, Reason::DefaultDrop, None),
+            (VerdictName::Reject, Reason::RuleReject, Some("ident")),
+            (VerdictName::Pass, Reason::New, Some("web")),
+        ]
+    );
+    assert_eq!((shown[0].head_len, shown[0].length), (64, refused.len()));
+    assert_eq!(shown[0].head, refused[..64]);
+}
+
+/// A TCP segment between the guest's port 5000 and the peer's port 80.
+fn tcp(out: bool, sequence: u32, acknowledges: Option<u32>, payload: &[u8]) -> Vec<u8> {
+    let (from_mac, to_mac, from, to, from_port, to_port) = if out {
+        (GUEST_MAC, PEER_MAC, GUEST, PEER, 5000, 80)
+    } else {
+        (PEER_MAC, GUEST_MAC, PEER, GUEST, 80, 5000)
+    };
+    let builder = PacketBuilder::ethernet2(from_mac, to_mac).ipv4(from, to, 64);
+    let builder = builder.tcp(from_port, to_port, sequence, 65_535);
+    let builder = if payload.is_empty() { builder.syn() } else { builder };
+    let builder = match acknowledges {
+        Some(number) => builder.ack(number),
+        None => builder,
+    };
+    let mut frame = Vec::new();
+    builder.write(&mut frame, payload).unwrap();
+    frame
+}
+
+#[test]
+fn super_segments_pass_both_ways_in_one_piece() {
+    let bench = Bench::new();
+    let mut guest = bench.boot();
+    guest.send(PLAIN, &tcp(true, 100, None, &[]), Layout::Linear).unwrap();
+    bench.arrives();
+    guest.post_buffers(1, 2048).unwrap();
+    bench.far().send(VnetHeader::NONE, &tcp(false, 900, Some(101), &[])).unwrap();
+    guest.receive().unwrap();
+    // NEEDS_CSUM, TCPV4, headers of 54, segments of 1448, checksum at 34 + 16.
+    let gso = [1, 1, 54, 0, 0xa8, 5, 34, 0, 16, 0, 0, 0];
+    let big = tcp(true, 101, Some(901), &payload(32_000));
+    for (round, layout) in
+        (0_u32..).zip([Layout::Linear, Layout::Split(12), Layout::Indirect, Layout::Split(5000)])
+    {
+        guest.send(gso, &big, layout).unwrap();
+        let (vnet, out) = bench.arrives();
+        assert_eq!((vnet.flags, vnet.gso_type, vnet.gso_size, vnet.csum_start), (1, 1, 1448, 34), "{round}");
+        assert_eq!((&out[..50], &out[52..]), (&big[..50], &big[52..]));
+    }
+    let back = tcp(false, 901, Some(32_101), &payload(32_000));
+    guest.post_buffers(64, 2048).unwrap();
+    bench.far().send(VnetHeader::from_bytes(gso), &back).unwrap();
+    let (header, got) = guest.receive().unwrap();
+    assert_eq!((header[1], header[10]), (1, 16));
+    assert_eq!((&got[..50], &got[52..]), (&back[..50], &back[52..]));
+}
+
+/// The data thread is woken by edges alone: a peer that comes, goes and sends in bursts must not be slept over.
+#[test]
+fn an_uplink_whose_peers_come_and_go_is_heard_every_time() {
+    use rustix::net::{self, AddressFamily, SendFlags, SocketAddrUnix, SocketType};
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("vhost.sock");
+    let path = folder.path().join("uplink.sock");
+    let uplink = Unix::listen(&path, None).unwrap();
+    let bench = Bench::over(Box::new(uplink), Endpoint::Listen(socket.clone()), socket, folder);
+    let mut guest = bench.boot();
+    for _ in 0..5 {
+        let peer = net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+        net::connect(&peer, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        for round in 0..40_u8 {
+            let frame = echo(&[round]);
+            let record: Vec<u8> = PLAIN.iter().chain(&frame).copied().collect();
+            if round % 8 == 0 {
+                thread::sleep(GRACE / 20);
+            }
+            guest.post_buffers(1, 2048).unwrap();
+            net::send(&peer, &record, SendFlags::empty()).unwrap();
+            assert_eq!(guest.receive().unwrap().1, frame);
+        }
     }
 }

@@ -3,15 +3,12 @@
 //! It goes on through suspend and never goes back. Nothing else may read a clock for frames.
 
 use fw_engine::Tick;
+use nix::time::{ClockId, clock_gettime};
 
-/// Now.
-#[expect(unsafe_code, reason = "no kept crate of ours wraps clock_gettime")]
+/// The present moment. (libc reads it without a system call, which the sandbox would not allow.)
 pub(super) fn now() -> Tick {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid `timespec` for the call to write, and the call keeps no pointer to it.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
-    debug_assert_eq!(result, 0, "CLOCK_BOOTTIME exists since Linux 2.6.39");
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    let milliseconds = u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000;
-    Tick(seconds.saturating_mul(1000).saturating_add(milliseconds))
+    // It exists since Linux 2.6.39; without it time would stand still, and no conn would be let in for longer.
+    let Ok(time) = clock_gettime(ClockId::CLOCK_BOOTTIME) else { return Tick(0) };
+    let part = |number: i64| u64::try_from(number).unwrap_or(0);
+    Tick(part(time.tv_sec()) * 1000 + part(time.tv_nsec()) / 1_000_000)
 }

@@ -1,3 +1,5 @@
+//! Every way a driver may write a chain, and every way it must not.
+
 use virtio_bindings::bindings::virtio_ring::VIRTIO_RING_F_INDIRECT_DESC;
 
 use super::super::fixture::{BORDER, BUFFERS, Guest, HOLE, INDIRECT, NEXT, SIZE, WRITE};

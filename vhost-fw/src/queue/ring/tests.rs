@@ -1,3 +1,5 @@
+//! Where a ring starts, when it stops, and who is told.
+
 use virtio_bindings::bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 
 use super::super::fixture::{Guest, HOLE, SIZE};

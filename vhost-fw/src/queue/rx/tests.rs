@@ -1,3 +1,5 @@
+//! Frames come into the buffers whole or not at all.
+
 use fw_engine::{Answers, Config, Engine, Frame, PreparedRules, Tick, Verdict};
 use fw_model::Direction;
 use virtio_bindings::bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;

@@ -1,3 +1,5 @@
+//! Frames come off the ring whole, private and once.
+
 use super::super::fixture::{BORDER, BUFFERS, Guest, HOLE, NEXT, SIZE};
 use super::*;
 use crate::queue::ring::Cursor;
