@@ -36,7 +36,7 @@ const PROBES: &[Probe] = &[
         Who::Web,
         Service::PingAs("10.0.0.66"),
         Family::V4,
-        Expected::Denied("source-address-spoofed"),
+        Expected::Denied("guard/address"),
     ),
 ];
 
