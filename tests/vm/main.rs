@@ -89,7 +89,14 @@ fn on_rung(report: &mut Report, wing: &str, rung: Rung, image: &Image, steps: &[
     report.note(&format!("{wing}::two_guests_boot_behind_their_firewalls"), &Ok(None));
     let failed = report.failed();
     for step in steps {
+        let failed = report.failed();
         report.run(&name(wing, step), || (step.run)(&mut site));
+        if report.failed() > failed {
+            for place in [&site.web, &site.client] {
+                let log = place.firewall.log_tail().replace('\n', "\n    ");
+                report.say(&format!("    the firewall of {} said last:\n    {log}", place.end.name));
+            }
+        }
     }
     if report.failed() > failed {
         report.say(&format!("logs are kept in {}", folder.keep().display()));
