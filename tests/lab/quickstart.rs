@@ -100,10 +100,14 @@ fn keep(site: Site, folder: &Path) -> Result<()> {
     say(&format!("still running, with its logs in {}", folder.display()))?;
     say(&format!("  look:  {} ctl --control {} stats", vhost_fw.display(), web.display()))?;
     if let Some(vm) = ids.first().filter(|_| bridged) {
-        let user = "--user --preserve-credentials";
-        say(&format!("  visit: nsenter --target {vm} {user} --net busybox wget -q -O - http://10.0.0.10/"))?;
+        let probe = program::ours("guest-probe")?;
+        say(&format!(
+            "  visit: nsenter --target {vm} {} {} http 10.0.0.10 80",
+            host::way_in(),
+            probe.display()
+        ))?;
     }
-    say(&format!("  stop:  kill {}; rm -r {}", ids.join(" "), folder.display()))
+    say(&format!("  stop:  kill {}; rm -rf {}", ids.join(" "), folder.display()))
 }
 
 fn say(line: &str) -> Result<()> {
