@@ -49,7 +49,10 @@ const fn ask(from: Who, to: Who, service: Service, family: Family, expected: Exp
 /// # Errors
 /// A part does not start.
 pub fn run(stay: Stay) -> Result<bool> {
-    // The image needs the network that the namespaces will not have.
+    if std::env::var_os(host::INSIDE).is_none() {
+        say("making the guest image (Debian's cloud kernel and busybox)")?;
+    }
+    // It needs the network that the namespaces will not have.
     let image = Image::ensure()?;
     let wiring = match host::enter(stay) {
         Ok(()) => Wiring::Bridge,
