@@ -109,6 +109,15 @@ pub(crate) struct Rings {
     pub(crate) outward: Ring,
 }
 
+/// When the data thread sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// When there is nothing to do.
+    WhenIdle,
+    /// Never: it looks for frames all the time and needs no kick.
+    Never,
+}
+
 /// What a step found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -133,6 +142,10 @@ pub(crate) struct Worker {
     inward: Inward,
     answers: Answers,
     frozen: bool,
+    rest: Rest,
+    /// The engine's next moment, as it was at `sought`.
+    due: Option<Tick>,
+    sought: Option<Tick>,
 }
 
 impl Worker {
@@ -142,6 +155,7 @@ impl Worker {
         engine: Engine,
         uplink: Box<dyn Uplink>,
         observer: Box<dyn Observer>,
+        rest: Rest,
     ) -> (Self, WorkerHandle) {
         let (sender, orders) = channel();
         let handle = WorkerHandle { orders: sender, plug: Arc::clone(&plug) };
@@ -158,6 +172,9 @@ impl Worker {
             inward: Inward::new(),
             answers: Answers::with_capacity(BATCH, OUTBOX),
             frozen: false,
+            rest,
+            due: None,
+            sought: None,
         };
         (worker, handle)
     }
@@ -175,12 +192,13 @@ impl Worker {
             let now = clock::now();
             self.let_time_pass(now)?;
             let busy = !self.frozen && self.round(now)? == Step::Busy;
-            if busy && unseen < ROUNDS_UNSEEN {
+            let awake = busy || self.rest == Rest::Never;
+            if awake && unseen < ROUNDS_UNSEEN {
                 unseen += 1;
                 continue;
             }
             unseen = 0;
-            let at_once = busy || (!self.frozen && self.listen());
+            let at_once = awake || (!self.frozen && self.listen());
             self.wait(if at_once { 0 } else { self.sleep_ms(now) })?;
         }
         Ok(())
@@ -197,6 +215,7 @@ impl Worker {
                 }
                 Order::Ask(command, done) => {
                     let reply = self.reply(command)?;
+                    self.sought = None;
                     let _ = done.send(reply);
                 }
                 Order::Attach(rings, done) => {
@@ -260,10 +279,16 @@ impl Worker {
         Ok(())
     }
 
+    /// Finding the engine's next moment costs more than a batch, so it is sought once per tick of the clock.
     fn let_time_pass(&mut self, now: Tick) -> io::Result<()> {
-        if self.desk.engine.next_due().is_some_and(|due| due <= now) {
+        if self.sought != Some(now) {
+            self.sought = Some(now);
+            self.due = self.desk.engine.next_due();
+        }
+        if self.due.is_some_and(|due| due <= now) {
             self.desk.engine.expire(now, &mut self.answers);
             self.empty_outbox()?;
+            self.due = self.desk.engine.next_due();
         }
         Ok(())
     }
