@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::host;
 use crate::process::Process;
 use crate::program;
 
@@ -120,10 +121,16 @@ impl Firewall {
     }
 
     fn wait(&mut self) -> Result<()> {
-        let sockets = [self.socket(), self.control()];
-        self.process
-            .wait_until(Duration::from_secs(10), || sockets.iter().all(|socket| socket.exists()))
-            .with_context(|| format!("vhost-fw for {}", self.nic))
+        // Its sockets are there before its sandbox is: only an answer tells that it is up.
+        let ask = |process: &mut Process| {
+            let (control, program) = (self.folder.join("control.sock"), program::ours("vhost-fw")?);
+            process.wait_until(Duration::from_secs(10), || {
+                let mut ask = Command::new(&program);
+                ask.arg("ctl").arg("--control").arg(&control).args(["-o", "json", "stats"]);
+                ask.output().is_ok_and(|answer| answer.status.success())
+            })
+        };
+        ask(&mut self.process).with_context(|| format!("vhost-fw for {}", self.nic))
     }
 
     /// One control verb; what it answers.
@@ -216,6 +223,9 @@ fn launch(nic: &str, uplink: &Uplink, words: &[String], folder: &Path) -> Result
         Uplink::Unix(path) => command.arg("--uplink").arg(format!("unix:{}", path.display())),
         Uplink::Null => command.args(["--uplink", "null"]),
     };
+    if host::is_only_root() {
+        command.arg("--allow-missing-sandbox");
+    }
     command.args(words);
     Process::start("vhost-fw", &mut command, folder)
 }

@@ -35,21 +35,31 @@ pub enum Stay {
     Remains,
 }
 
-/// What was tried to get namespaces, best first: with a process namespace nothing outlives this program.
-fn ways(stay: Stay) -> Vec<Vec<&'static str>> {
-    let user = ["--user", "--map-root-user"];
-    let own = ["--net", "--mount"];
-    let bound = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+/// What is tried to get namespaces, best first. Root needs no user namespace; a plain user keeps its uid where it can,
+/// because a firewall that believes to be root wants a uid of its own to change to. With a process namespace nothing
+/// outlives this program.
+fn ways(stay: Stay, is_root: bool) -> Vec<Vec<&'static str>> {
+    let as_root: &[&str] = &["--user", "--map-root-user"];
+    let users: [&[&str]; 2] =
+        if is_root { [&[], as_root] } else { [&["--user", "--map-current-user", "--keep-caps"], as_root] };
+    let own: &[&str] = &["--net", "--mount"];
+    let bound: &[&str] = &["--pid", "--fork", "--kill-child", "--mount-proc"];
     let mut ways = Vec::new();
-    if stay == Stay::Ends {
-        ways.push([&user[..], &own, &bound].concat());
+    for user in users {
+        if stay == Stay::Ends {
+            ways.push([user, own, bound].concat());
+        }
+        ways.push([user, own].concat());
     }
-    ways.push([&user[..], &own].concat());
-    if stay == Stay::Ends {
-        ways.push([&own[..], &bound].concat());
-    }
-    ways.push(own.to_vec());
     ways
+}
+
+/// Whether this process is root with no other uid beside it, so that no program can become another user.
+#[must_use]
+pub fn is_only_root() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let fields: Vec<&str> = map.split_whitespace().collect();
+    matches!(fields.as_slice(), ["0", _, "1"])
 }
 
 /// Runs this program again in namespaces of its own and does not return, or says why that cannot be. Returns at once
@@ -64,7 +74,8 @@ pub fn enter(stay: Stay) -> Result<()> {
     let unshare = program::need("unshare")?;
     program::need("ip")?;
     let mut why = String::new();
-    for flags in ways(stay) {
+    let is_root = rustix::process::geteuid().is_root();
+    for flags in ways(stay, is_root) {
         let trial = "ip link add pc0 type bridge && ip tuntap add pc1 mode tap && ip link set pc1 master pc0";
         let tried =
             Command::new(&unshare).args(&flags).args(["sh", "-c", trial]).stdin(Stdio::null()).output()?;

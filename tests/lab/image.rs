@@ -96,6 +96,13 @@ impl Image {
         for folder in ["lab", "lab/images", "etc"] {
             archive.folder(folder);
         }
+        // dnsmasq asks who nobody is.
+        archive.file(
+            "etc/passwd",
+            0o644,
+            b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
+        );
+        archive.file("etc/group", 0o644, b"root:x:0:\ndip:x:30:\nnogroup:x:65534:\n");
         for program in programs {
             let name =
                 program.file_name().and_then(|name| name.to_str()).context("a program without a name")?;

@@ -83,8 +83,11 @@ impl Vm {
             if !self.process.is_alive() {
                 bail!("the VM {} ended:\n{}", self.name, self.process.log_tail());
             }
-            if self.agent.run("true", Duration::from_millis(700)).is_ok() {
-                return Ok(());
+            match self.agent.run("true", Duration::from_millis(700)) {
+                Ok(_) => return Ok(()),
+                // Cloud Hypervisor makes the line anew when the guest resets.
+                Err(_) if self.agent.is_cut => self.agent.join_again(),
+                Err(_) => {}
             }
         }
         bail!("the VM {} does not answer:\n{}", self.name, self.process.log_tail())
@@ -193,7 +196,13 @@ fn qemu(
             command.arg("-netdev").arg(format!("tap,id=n,ifname={name},script=no,downscript=no"));
         }
     }
-    command.arg("-device").arg(format!("virtio-net-pci,netdev=n,mac={},romfile=", spec.mac));
+    // Without KVM, QEMU up to 7.2 dies when a guest unmasks a vhost-user NIC's MSI-X vector: it looks for an irqfd
+    // that only KVM makes. A level interrupt has no vectors.
+    let vectors = match processor {
+        Processor::Kvm => "",
+        Processor::Emulated => ",vectors=0",
+    };
+    command.arg("-device").arg(format!("virtio-net-pci,netdev=n,mac={},romfile={vectors}", spec.mac));
     command.arg("-kernel").arg(&image.vmlinuz).arg("-initrd").arg(&image.initramfs);
     command.arg("-append").arg(orders(spec, "console=ttyS0 no_timer_check", "ttyS1"));
     command
@@ -219,7 +228,9 @@ fn cloud_hypervisor(program: &Path, image: &Image, spec: &Spec, agent: &Path) ->
 /// The host's end of the guest's command line.
 #[derive(Debug)]
 struct Agent {
+    path: PathBuf,
     stream: UnixStream,
+    is_cut: bool,
     said: Vec<u8>,
     tag: u32,
 }
@@ -229,15 +240,26 @@ impl Agent {
         let stream = UnixStream::connect(path).with_context(|| path.display().to_string())?;
         stream.set_read_timeout(Some(Duration::from_millis(50)))?;
         stream.set_write_timeout(Some(Duration::from_secs(5)))?;
-        Ok(Self { stream, said: Vec::new(), tag: 0 })
+        Ok(Self { path: path.to_owned(), stream, is_cut: false, said: Vec::new(), tag: 0 })
+    }
+
+    /// Tries to join the line again after it was cut.
+    fn join_again(&mut self) {
+        thread::sleep(Duration::from_millis(200));
+        if let Ok(again) = Self::connect(&self.path) {
+            self.stream = again.stream;
+            self.is_cut = false;
+        }
     }
 
     /// Gives an order whose answer nobody waits for.
     fn tell(&mut self, command: &str) -> Result<()> {
         self.tag += 1;
         // The empty line ends whatever the line holds from before the guest listened.
-        self.stream.write_all(format!("\n@{} {command}\n", self.tag).as_bytes())?;
-        Ok(())
+        let written = self.stream.write_all(format!("\n@{} {command}\n", self.tag).as_bytes());
+        self.is_cut =
+            self.is_cut || written.as_ref().is_err_and(|error| error.kind() == ErrorKind::BrokenPipe);
+        Ok(written?)
     }
 
     fn run(&mut self, command: &str, patience: Duration) -> Result<Answer> {
@@ -247,10 +269,16 @@ impl Agent {
         let mut part = [0; 4096];
         while Instant::now() < end {
             match self.stream.read(&mut part) {
-                Ok(0) => bail!("the VMM closed the agent's line"),
+                Ok(0) => {
+                    self.is_cut = true;
+                    bail!("the VMM closed the agent's line");
+                }
                 Ok(length) => self.said.extend_from_slice(part.get(..length).unwrap_or_default()),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    self.is_cut = true;
+                    return Err(error.into());
+                }
             }
             if let Some(answer) = answer(&String::from_utf8_lossy(&self.said), self.tag) {
                 return Ok(answer);

@@ -52,6 +52,12 @@ impl Report {
         if self.wants(&name) {
             let outcome = (step.run)(site);
             self.note(&name, &outcome);
+            if outcome.is_err() {
+                for place in [&site.web, &site.client] {
+                    let log = place.firewall.log_tail().replace('\n', "\n    ");
+                    self.say(&format!("    the firewall of {} said last:\n    {log}", place.end.name));
+                }
+            }
         }
     }
 

@@ -22,7 +22,7 @@ use crate::device::{Device, DeviceOptions};
 use crate::observe::DecisionLog;
 use crate::rules_file::{self, RulesFileError};
 use crate::sandbox::{Missing, Plan, RunAs, Sandbox, SandboxError};
-use crate::serve::{Endpoint, ServeError, Socket};
+use crate::serve::{Doorway, ServeError, Socket, door_of};
 use crate::uplink::{self, Uplink, UplinkChoice, UplinkError};
 use crate::worker::{Command, WorkerGone, WorkerHandle};
 
@@ -94,7 +94,7 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
     control::block_signals().map_err(doing("blocking signals"))?;
     let opened = Opened::new(config, &settled)?;
     let sandbox = close_sandbox(config, &settled)?;
-    let Opened { uplink, engine, vmm, listener, control_file, uplink_file, log } = opened;
+    let Opened { uplink, engine, vmm, door, listener, control_file, uplink_file, log } = opened;
     let observer =
         DecisionLog::start(settled.nic.clone(), log).map_err(doing("starting the decision log"))?;
     let mtu = uplink.mtu();
@@ -122,8 +122,8 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
     let control = Control::new(settled.nic, nic, listener, config.rules.clone(), told);
     start_control(control.map_err(doing("starting the control thread"))?, &stop)?;
     let served = match vmm {
-        Vmm::Listening(socket) => device.serve_on(socket, &stop),
-        Vmm::At(path) => device.serve(&Endpoint::Client(path), &stop),
+        Vmm::Listening(socket) => device.serve_on(socket, door, &stop),
+        Vmm::At(path) => device.serve_at(&path, door, &stop),
     };
     drop(device);
     drop((control_file, uplink_file));
@@ -178,6 +178,7 @@ struct Opened {
     uplink: Box<dyn Uplink>,
     engine: Engine,
     vmm: Vmm,
+    door: Doorway,
     listener: std::os::unix::net::UnixListener,
     control_file: SocketFile,
     uplink_file: Option<SocketFile>,
@@ -203,6 +204,7 @@ impl Opened {
         } else {
             Vmm::Listening(Socket::bind(&config.socket)?)
         };
+        let door = Doorway::beside(&settled.control)?;
         let log: Box<dyn Write + Send> = match &config.decision_log {
             Some(path) => {
                 let file = OpenOptions::new().append(true).create(true).open(path);
@@ -210,12 +212,13 @@ impl Opened {
             }
             None => Box::new(io::stderr()),
         };
-        Ok(Self { uplink, engine, vmm, listener, control_file, uplink_file, log })
+        Ok(Self { uplink, engine, vmm, door, listener, control_file, uplink_file, log })
     }
 }
 
 fn close_sandbox(config: &DeviceConfig, settled: &Settled) -> Result<Sandbox, RunError> {
-    let mut sockets: Vec<&Path> = vec![&settled.control];
+    let door = door_of(&settled.control);
+    let mut sockets: Vec<&Path> = vec![&settled.control, &door];
     if !config.client {
         sockets.push(&config.socket);
     }
@@ -236,7 +239,8 @@ fn close_sandbox(config: &DeviceConfig, settled: &Settled) -> Result<Sandbox, Ru
         rules: config.rules.as_deref(),
         writable: &writable,
         hand_over: &hand_over,
-        connects: config.client,
+        // To its own doorway, also where the VMM connects to us.
+        connects: true,
         uplink_listens: config.uplink.listens(),
         open_files: OPEN_FILES,
     });

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -20,8 +21,10 @@ use crate::queue::memory::{CurrentMemory, Memory};
 use crate::vring::{Ring, with_rings};
 use crate::worker::Rings;
 
+mod doorway;
 mod socket;
 
+pub use doorway::{Doorway, door_of};
 pub use socket::Socket;
 
 /// How long a client waits before it tries again, in milliseconds: as Cloud Hypervisor does.
@@ -76,14 +79,14 @@ enum Woken {
 type Daemon = VhostUserDaemon<Arc<Backend>>;
 
 impl Device {
-    /// Serves VMMs on the calling thread until `stop` is written.
+    /// Serves VMMs on the calling thread until `stop` is written. The doorway stands beside the endpoint's socket.
     ///
     /// # Errors
     /// The uplink is gone, or there can be no socket. What a VMM does is no error.
     pub fn serve(&self, endpoint: &Endpoint, stop: &EventFd) -> Result<(), ServeError> {
         match endpoint {
-            Endpoint::Listen(path) => self.serve_on(Socket::bind(path)?, stop),
-            Endpoint::Client(path) => self.connect(path, stop),
+            Endpoint::Listen(path) => self.serve_on(Socket::bind(path)?, Doorway::beside(path)?, stop),
+            Endpoint::Client(path) => self.serve_at(path, Doorway::beside(path)?, stop),
         }
     }
 
@@ -91,7 +94,7 @@ impl Device {
     ///
     /// # Errors
     /// As [`Device::serve`].
-    pub fn serve_on(&self, mut socket: Socket, stop: &EventFd) -> Result<(), ServeError> {
+    pub fn serve_on(&self, mut socket: Socket, mut door: Doorway, stop: &EventFd) -> Result<(), ServeError> {
         let waiter = self.waiter(stop)?;
         waiter.add(socket.listener().as_raw_fd(), Woken::Other)?;
         loop {
@@ -99,25 +102,25 @@ impl Device {
                 Woken::Stop => return Ok(()),
                 Woken::End => return Err(self.ended()),
                 Woken::Timeout => {}
-                Woken::Other => {
-                    let (mut daemon, rings) = self.daemon()?;
-                    match daemon.start(socket.listener()) {
-                        Ok(()) => self.attend(daemon, rings, stop)?,
-                        Err(error) => log::warn!("no connection came about: {error}"),
-                    }
-                }
+                Woken::Other => match socket.listener().accept() {
+                    Ok(Some(vmm)) => self.attend(&vmm, &mut door, stop)?,
+                    Ok(None) => {}
+                    Err(error) => log::warn!("no connection came about: {error}"),
+                },
             }
         }
     }
 
-    fn connect(&self, path: &Path, stop: &EventFd) -> Result<(), ServeError> {
-        let text = path.to_str().ok_or_else(|| io::Error::other("a socket path must be UTF-8"))?;
+    /// As [`Device::serve`], as the client of a VMM that listens at `path`.
+    ///
+    /// # Errors
+    /// As [`Device::serve`].
+    pub fn serve_at(&self, path: &Path, mut door: Doorway, stop: &EventFd) -> Result<(), ServeError> {
         let waiter = self.waiter(stop)?;
         loop {
-            let (mut daemon, rings) = self.daemon()?;
-            match daemon.start_client(text) {
-                Ok(()) => self.attend(daemon, rings, stop)?,
-                Err(error) => log::debug!("{text}: {error}; trying again"),
+            match UnixStream::connect(path) {
+                Ok(vmm) => self.attend(&vmm, &mut door, stop)?,
+                Err(error) => log::debug!("{}: {error}; trying again", path.display()),
             }
             match waiter.wait(RETRY_MS)? {
                 Woken::Stop => return Ok(()),
@@ -137,7 +140,13 @@ impl Device {
     }
 
     /// Serves one connection until it ends, or `stop` or the data thread's end makes it.
-    fn attend(&self, mut daemon: Daemon, rings: Vec<Ring>, stop: &EventFd) -> Result<(), ServeError> {
+    fn attend(&self, vmm: &UnixStream, door: &mut Doorway, stop: &EventFd) -> Result<(), ServeError> {
+        let (mut daemon, rings) = self.daemon()?;
+        let (listener, library) = door.lead_in()?;
+        if let Err(error) = daemon.start(listener) {
+            log::warn!("no connection came about: {error}");
+            return Ok(());
+        }
         log::info!("a VMM is connected");
         if let [inward, outward] = rings.as_slice() {
             let rings = Rings { inward: inward.clone(), outward: outward.clone() };
@@ -149,6 +158,9 @@ impl Device {
         waiter.add(over.as_raw_fd(), Woken::Other)?;
         let shutdown = daemon.shutdown_handle();
         let result = thread::scope(|scope| {
+            if let Err(error) = doorway::carry(scope, vmm, &library) {
+                log::warn!("no connection came about: {error}");
+            }
             let watch = thread::Builder::new().name("watch".to_owned());
             let watching = watch.spawn_scoped(scope, || waiter.shut_down_in_time(shutdown));
             if watching.is_err() {

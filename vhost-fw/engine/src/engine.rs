@@ -15,7 +15,7 @@ use crate::frame::Frame;
 use crate::in_force::InForce;
 use crate::ledger::Ledger;
 use crate::meter::Meters;
-use crate::pipeline::{self, Reading};
+use crate::pipeline::{self, Readings};
 use crate::prepared::PreparedRules;
 use crate::revision::Sweep;
 use crate::time::Tick;
@@ -50,7 +50,7 @@ const EXPIRE_STEP: usize = 256;
 pub struct Engine {
     config: Config,
     rules: Option<Box<InForce>>,
-    readings: Vec<Reading>,
+    readings: Readings,
     state: State,
 }
 
@@ -85,7 +85,7 @@ impl Engine {
             swept: None,
             epoch: 0,
         };
-        Self { config, rules: None, readings: Vec::with_capacity(pipeline::BATCH), state }
+        Self { config, rules: None, readings: Readings::new(), state }
     }
 
     /// Tells the engine what the guest's driver acknowledged.

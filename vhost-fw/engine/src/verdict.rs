@@ -14,7 +14,7 @@ pub struct RuleSlot(pub(crate) u32);
 /// Two bytes of the head that are ours to write: a checksum, or the pseudo-header sum the uplink completes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Patch {
-    pub(crate) offset: usize,
+    pub(crate) offset: u16,
     pub(crate) value: u16,
 }
 
@@ -51,6 +51,7 @@ impl Permit {
     /// Makes the private head what leaves: writes the checksum field the permit settles, if any.
     pub fn finish(&self, head: &mut [u8]) {
         let Some(Patch { offset, value }) = self.patch else { return };
+        let offset = usize::from(offset);
         if let Some(field) = head.get_mut(offset..offset + 2) {
             field.copy_from_slice(&value.to_be_bytes());
         }

@@ -216,6 +216,7 @@ struct Segment<'a> {
 }
 
 impl<'a> Segment<'a> {
+    #[inline]
     fn of(headers: &'a Headers) -> Option<Self> {
         let Net::Ip(ip) = &headers.net else { return None };
         let length = headers.length.checked_sub(ip.l4_offset)?;
@@ -239,6 +240,7 @@ impl<'a> Segment<'a> {
         }
     }
 
+    #[inline]
     fn is_where(&self, claim: VnetHeader) -> bool {
         usize::from(claim.csum_start) == self.ip.l4_offset && claim.csum_offset == self.csum_offset
     }
@@ -280,6 +282,7 @@ impl<'a> Segment<'a> {
     }
 
     /// The header that asks for its checksum, and for segmentation if `gso_type` says so.
+    #[inline]
     fn header(&self, gso_type: u8, gso_size: u16) -> Option<VnetHeader> {
         Some(VnetHeader {
             flags: NEEDS_CSUM,
@@ -293,9 +296,11 @@ impl<'a> Segment<'a> {
     }
 
     /// The next one completes the checksum: it finds our own pseudo-header sum in the field.
+    #[inline]
     fn leaves_unwritten(&self, gso_type: u8, gso_size: u16) -> Result<Settled, Reason> {
         let vnet = self.header(gso_type, gso_size).ok_or(Reason::BadVnetHeader)?;
-        Ok(Settled::Leaves { vnet, patch: Some(self.patch(self.pseudo().fold())) })
+        let patch = self.patch(self.pseudo().fold()).ok_or(Reason::BadVnetHeader)?;
+        Ok(Settled::Leaves { vnet, patch: Some(patch) })
     }
 
     /// The guest does not complete checksums, so we do.
@@ -308,7 +313,8 @@ impl<'a> Segment<'a> {
             0 if self.tcp.is_none() => 0xffff,
             checksum => checksum,
         };
-        Settled::Leaves { vnet: VnetHeader::NONE, patch: Some(self.patch(checksum)) }
+        let Some(patch) = self.patch(checksum) else { return Settled::NeedWhole };
+        Settled::Leaves { vnet: VnetHeader::NONE, patch: Some(patch) }
     }
 
     fn leaves_verified(&self, frame: &Frame<'_>, headers: &Headers) -> Result<Settled, Reason> {
@@ -322,14 +328,18 @@ impl<'a> Segment<'a> {
         if self.pseudo().bytes(segment).is_right() { untouched } else { Err(Reason::Checksum) }
     }
 
+    #[inline]
     fn pseudo(&self) -> Sum {
         // Frames are shorter than 2^32 bytes; a wrong sum is all that could come of more.
         let length = u32::try_from(self.length).unwrap_or(u32::MAX);
         Sum::pseudo(self.ip.source, self.ip.destination, self.ip.protocol, length)
     }
 
-    fn patch(&self, value: u16) -> Patch {
-        Patch { offset: self.ip.l4_offset + usize::from(self.csum_offset), value }
+    #[inline]
+    /// Always some: checksums stand in the head.
+    fn patch(&self, value: u16) -> Option<Patch> {
+        let offset = self.ip.l4_offset + usize::from(self.csum_offset);
+        u16::try_from(offset).ok().map(|offset| Patch { offset, value })
     }
 }
 

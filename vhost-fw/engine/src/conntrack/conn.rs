@@ -130,7 +130,7 @@ impl Conn {
     }
 
     pub(super) fn is_of(&self, flow: &FlowKey) -> bool {
-        (self.local, self.remote, self.rest) == key(flow) && self.is_living()
+        (self.local, self.remote, self.rest) == key(flow)
     }
 
     pub(super) const fn is_living(&self) -> bool {
@@ -193,25 +193,13 @@ impl Conn {
     }
 }
 
-/// The 40 bytes of a key as words.
-fn key(flow: &FlowKey) -> ([u64; 2], [u64; 2], u64) {
+/// A key as words: both addresses, then ports, VLAN and protocol.
+pub(super) fn key(flow: &FlowKey) -> ([u64; 2], [u64; 2], u64) {
     let words = |addr: Addr| {
         let bits = addr.bits();
         [u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0), u64::try_from(bits >> 64).unwrap_or(0)]
     };
-    let [a, b] = flow.local_port.to_be_bytes();
-    let [c, d] = flow.remote_port.to_be_bytes();
-    let [e, f] = flow.vlan.to_be_bytes();
-    (words(flow.local), words(flow.remote), u64::from_be_bytes([a, b, c, d, e, f, flow.protocol.0, 0]))
-}
-
-/// The bytes of a key, to be hashed.
-pub(super) fn key_bytes(flow: &FlowKey) -> [u8; 40] {
-    let (local, remote, rest) = key(flow);
-    let mut bytes = [0; 40];
-    let words = [local[0], local[1], remote[0], remote[1], rest];
-    for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
-        place.copy_from_slice(&word.to_le_bytes());
-    }
-    bytes
+    let ports = u64::from(flow.local_port) << 48 | u64::from(flow.remote_port) << 32;
+    let rest = ports | u64::from(flow.vlan) << 16 | u64::from(flow.protocol.0) << 8;
+    (words(flow.local), words(flow.remote), rest)
 }

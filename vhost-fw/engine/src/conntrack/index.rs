@@ -33,20 +33,25 @@ impl Index {
         self.words.get(self.start(self.home(hash)) + ENTRIES).copied().unwrap_or(0)
     }
 
+    /// The first place filed under a hash like this one: its conn's, but for one hash in billions.
+    pub(super) fn likely(&self, hash: u64) -> Option<u32> {
+        let tag = tag(hash);
+        let [entries @ .., _] = self.bucket(self.home(hash))?;
+        entries.iter().find(|entry| **entry & TAG_MASK == tag).and_then(|entry| place_of(*entry))
+    }
+
     /// The place with this hash that `is_it` recognises.
     pub(super) fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         let tag = tag(hash);
         let mut bucket = self.home(hash);
         for _ in 0..=self.mask {
-            let words = self.bucket(bucket)?;
-            let (entries, went_further) = words.split_at_checked(ENTRIES)?;
-            for entry in entries.iter().filter(|entry| **entry & TAG_MASK == tag && **entry != 0) {
-                let place = place_of(*entry);
-                if is_it(place) {
+            let [entries @ .., went_further] = self.bucket(bucket)?;
+            for entry in entries.iter().filter(|entry| **entry & TAG_MASK == tag) {
+                if let Some(place) = place_of(*entry).filter(|place| is_it(*place)) {
                     return Some(place);
                 }
             }
-            if went_further == [0] {
+            if *went_further == 0 {
                 return None;
             }
             bucket = (bucket + 1) & self.mask;
@@ -95,9 +100,8 @@ impl Index {
         self.base + bucket * BUCKET
     }
 
-    fn bucket(&self, bucket: usize) -> Option<&[u64]> {
-        let start = self.start(bucket);
-        self.words.get(start..start + BUCKET)
+    fn bucket(&self, bucket: usize) -> Option<&[u64; BUCKET]> {
+        self.words.get(self.start(bucket)..)?.first_chunk()
     }
 
     fn bucket_mut(&mut self, bucket: usize) -> Option<&mut [u64]> {
@@ -118,8 +122,8 @@ fn entry(hash: u64, place: u32) -> u64 {
     tag(hash) | u64::from(place.wrapping_add(1))
 }
 
-fn place_of(entry: u64) -> u32 {
-    u32::try_from(entry & !TAG_MASK).unwrap_or(0).wrapping_sub(1)
+fn place_of(entry: u64) -> Option<u32> {
+    u32::try_from(entry & !TAG_MASK).ok()?.checked_sub(1)
 }
 
 #[cfg(test)]

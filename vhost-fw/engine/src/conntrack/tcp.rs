@@ -69,6 +69,7 @@ pub(super) fn open(syn: &Tcp) -> Windows {
 }
 
 /// Moves a conn by one segment.
+#[inline]
 pub(super) fn step(state: State, windows: &mut Windows, by_opener: bool, segment: &Tcp) -> Moved {
     match state {
         State::SynSent => windows.syn_sent(by_opener, segment),
@@ -149,6 +150,7 @@ impl Windows {
         }
     }
 
+    #[inline]
     fn open_conn(&mut self, state: State, by_opener: bool, segment: &Tcp) -> Moved {
         let (sender, flags) = (usize::from(!by_opener), segment.flags);
         if flags.syn() {
@@ -236,6 +238,7 @@ impl Windows {
     }
 
     /// A segment without SYN and RST: checked, and if it fits, what both ends may do next.
+    #[inline]
     fn segment(&mut self, sender: usize, segment: &Tcp) -> Result<(), Moved> {
         if !segment.flags.ack() {
             return Err(Moved::Refuse(Reason::TcpState));
@@ -255,6 +258,7 @@ impl Windows {
     }
 
     /// Whether a segment lies where its sender may send, and acknowledges what was sent.
+    #[inline]
     fn fits(&self, sender: usize, segment: &Tcp) -> Result<(), Reason> {
         let (from, to) = (self.end_of(sender), self.end_of(1 - sender));
         let not_above = !after(segment.sequence, from.max_end);
@@ -265,6 +269,7 @@ impl Windows {
         if not_above && not_below && acks_sent && acks_lately { Ok(()) } else { Err(Reason::TcpWindow) }
     }
 
+    #[inline]
     fn advance(&mut self, sender: usize, end: u32, acknowledgement: u32, window: u32) {
         let [opener, answerer] = &mut self.ends;
         let (from, to) = if sender == 0 { (opener, answerer) } else { (answerer, opener) };
@@ -313,6 +318,7 @@ impl Windows {
     }
 
     /// The shift of a sender's windows: in force only if both SYNs carried the option (RFC 7323 section 2.2).
+    #[inline]
     fn scale(&self, sender: usize) -> u32 {
         let [opener, answerer] = self.scales;
         if opener == NO_SCALE || answerer == NO_SCALE {

@@ -63,6 +63,7 @@ impl Guard {
     }
 }
 
+#[inline]
 fn check_martian(direction: Direction, ether: &Ether, ip: &Ip) -> Checked<()> {
     let (source, destination) = (ip.source, ip.destination);
     // A mapped address on the wire would look like IPv4 to everything behind.

@@ -16,9 +16,8 @@ const TAG: u16 = 0x8100;
 const ETHERTYPE_MIN: u16 = 0x0600;
 
 #[inline]
-pub(super) fn parse(frame: View<'_>) -> Result<Ether, Malformed> {
-    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *frame.header(0, Malformed::Runt)?;
-    let outer = u16::from_be_bytes([t0, t1]);
+pub(super) fn parse(frame: View<'_>, ether: &mut Ether) -> Result<(), Malformed> {
+    let outer = u16::from_be_bytes(*frame.header(12, Malformed::Runt)?);
     let (vlan, ethertype, length) =
         if outer == TAG { tag(frame.header(14, Malformed::TagShort)?)? } else { (None, outer, 14) };
     // Service tags are 802.1ad's, and what vendors wrote before it.
@@ -28,9 +27,10 @@ pub(super) fn parse(frame: View<'_>) -> Result<Ether, Malformed> {
     if ethertype < ETHERTYPE_MIN {
         return Err(Malformed::NotEthernet2);
     }
-    let destination = MacAddr([d0, d1, d2, d3, d4, d5]);
-    let source = MacAddr([s0, s1, s2, s3, s4, s5]);
-    Ok(Ether { destination, source, vlan, ethertype, length })
+    let destination = MacAddr(*frame.header(0, Malformed::Runt)?);
+    let source = MacAddr(*frame.header(6, Malformed::Runt)?);
+    *ether = Ether { destination, source, vlan, ethertype, length };
+    Ok(())
 }
 
 #[inline]

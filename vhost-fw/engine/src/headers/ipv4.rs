@@ -14,9 +14,9 @@ const MORE_FRAGMENTS: u16 = 0x2000;
 const HEADER_MIN: usize = 20;
 const DATAGRAM_MAX: usize = 65_535;
 
-/// Reads the header at `offset`; returns it with the frame cut to the datagram. Layer 4 is left open.
+/// Reads the header at `offset` into `ip`; returns the frame cut to the datagram. Layer 4 is left open.
 #[inline]
-pub(super) fn parse(frame: View<'_>, offset: usize) -> Result<(Ip, View<'_>), Malformed> {
+pub(super) fn parse<'a>(frame: View<'a>, offset: usize, ip: &mut Ip) -> Result<View<'a>, Malformed> {
     let fixed: &[u8; HEADER_MIN] = frame.header(offset, Malformed::Ipv4Short)?;
     let [first, _, n0, n1, i0, i1, f0, f1, hop_limit, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
         *fixed;
@@ -45,7 +45,7 @@ pub(super) fn parse(frame: View<'_>, offset: usize) -> Result<(Ip, View<'_>), Ma
     let router_alert = !options.is_empty() && read_options(options, protocol)?;
     let id = u32::from(u16::from_be_bytes([i0, i1]));
     let fragment = fragment(u16::from_be_bytes([f0, f1]), id, header, total)?;
-    let ip = Ip {
+    *ip = Ip {
         source: Addr::v4([s0, s1, s2, s3]),
         destination: Addr::v4([d0, d1, d2, d3]),
         protocol,
@@ -56,7 +56,7 @@ pub(super) fn parse(frame: View<'_>, offset: usize) -> Result<(Ip, View<'_>), Ma
         fragment,
         l4: L4::Other,
     };
-    Ok((ip, datagram))
+    Ok(datagram)
 }
 
 #[inline]

@@ -17,17 +17,17 @@ const PAYLOAD_MAX: usize = 65_535;
 const PADDING_MAX: usize = 7;
 const DESTINATIONS_MAX: usize = 2;
 
-/// Reads the header at `offset` and its extension headers; returns it with the frame cut to the datagram. Layer 4
+/// Reads the header at `offset` and its extension headers into `ip`; returns the frame cut to the datagram. Layer 4
 /// is left open.
 #[inline]
-pub(super) fn parse(frame: View<'_>, offset: usize) -> Result<(Ip, View<'_>), Malformed> {
+pub(super) fn parse<'a>(frame: View<'a>, offset: usize, ip: &mut Ip) -> Result<View<'a>, Malformed> {
     let Fixed { payload, next, hop_limit, source, destination } = fixed(frame, offset)?;
     let datagram = frame.until(offset + HEADER + payload).ok_or(Malformed::Ipv6PayloadLength)?;
     if hop_limit == 0 {
         return Err(Malformed::TtlZero);
     }
     let chain = walk(datagram, offset, next)?;
-    let mut ip = Ip {
+    *ip = Ip {
         source,
         destination,
         protocol: Protocol(chain.upper),
@@ -50,7 +50,7 @@ pub(super) fn parse(frame: View<'_>, offset: usize) -> Result<(Ip, View<'_>), Ma
             ip.fragment = Some(found.fragment);
         }
     }
-    Ok((ip, datagram))
+    Ok(datagram)
 }
 
 /// The fixed header.

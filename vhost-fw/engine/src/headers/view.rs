@@ -7,7 +7,7 @@ use crate::frame::HEAD_LEN;
 
 /// Why reading stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// What is read next needs the whole frame.
     NeedWhole,
     Malformed(Malformed),

@@ -15,6 +15,7 @@ use nearest::nearest;
 const RULES_MAX: usize = 65_535;
 const SETS_MAX: usize = 10_000;
 const PREFIXES_MAX: usize = 1_000_000;
+const OWN_MAX: usize = 65_535;
 const PORTS_MAX: usize = 1_000_000;
 /// More would help nobody, and naming the nearest of 10,000 sets takes its time.
 const FINDINGS_MAX: usize = 100;
@@ -63,7 +64,8 @@ fn check_numbers(rules: &RuleSet, findings: &mut Findings) {
         ("rules", "rules", rules.rules.len(), RULES_MAX),
         ("rules", "ports and ICMP types in all", ports, PORTS_MAX),
         ("address-sets", "address sets", rules.address_sets.len(), SETS_MAX),
-        ("address-sets", "prefixes in all sets and rules", own + members + inline, PREFIXES_MAX),
+        ("address-sets", "prefixes in all sets and rules", members + inline, PREFIXES_MAX),
+        ("nic", "addresses", own, OWN_MAX),
     ] {
         if count > most {
             findings.add(place, format!("{count} {what} are more than the {most} there may be"));

@@ -95,6 +95,7 @@ fn leaves(frame: &[u8], settled: Settled) -> (Vec<u8>, VnetHeader) {
     let Settled::Leaves { vnet, patch } = settled else { panic!("{settled:?}") };
     let mut frame = frame.to_vec();
     if let Some(Patch { offset, value }) = patch {
+        let offset = usize::from(offset);
         frame[offset..offset + 2].copy_from_slice(&value.to_be_bytes());
     }
     (frame, vnet)
