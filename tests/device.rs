@@ -111,6 +111,7 @@ impl Bench {
             mac: Some(fw_model::MacAddr(GUEST_MAC)),
             mtu: 1500,
             queue_size: 256,
+            poll: false,
             observer: Box::new(Onlooker(Arc::clone(&shown))),
             clock: Box::new(boot_time),
             thread_setup: Box::new(|| Ok(())),

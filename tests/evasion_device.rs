@@ -340,6 +340,7 @@ impl Site {
             mac: Some(fw_model::MacAddr(GUEST_MAC)),
             mtu: MTU,
             queue_size: 256,
+            poll: false,
             observer: Box::new(Blind),
             clock: Box::new(move || Tick(time.load(Ordering::SeqCst))),
             thread_setup: Box::new(|| Ok(())),

@@ -114,6 +114,15 @@ pub(crate) struct Rings {
 /// What the data thread takes for the time; [`boot_time`] outside of tests.
 pub(crate) type Clock = Box<dyn FnMut() -> Tick + Send>;
 
+/// When the data thread sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// When there is nothing to do.
+    WhenIdle,
+    /// Never: it looks for frames all the time and needs no kick.
+    Never,
+}
+
 /// What a step found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -139,6 +148,10 @@ pub(crate) struct Worker {
     inward: Inward,
     answers: Answers,
     frozen: bool,
+    rest: Rest,
+    /// The engine's next moment, as it was at `sought`.
+    due: Option<Tick>,
+    sought: Option<Tick>,
 }
 
 impl Worker {
@@ -149,6 +162,7 @@ impl Worker {
         uplink: Box<dyn Uplink>,
         observer: Box<dyn Observer>,
         clock: Clock,
+        rest: Rest,
     ) -> (Self, WorkerHandle) {
         let (sender, orders) = channel();
         let handle = WorkerHandle { orders: sender, plug: Arc::clone(&plug) };
@@ -166,6 +180,9 @@ impl Worker {
             inward: Inward::new(),
             answers: Answers::with_capacity(BATCH, OUTBOX),
             frozen: false,
+            rest,
+            due: None,
+            sought: None,
         };
         (worker, handle)
     }
@@ -183,12 +200,13 @@ impl Worker {
             let now = (self.clock)();
             self.let_time_pass(now)?;
             let busy = !self.frozen && self.round(now)? == Step::Busy;
-            if busy && unseen < ROUNDS_UNSEEN {
+            let awake = busy || self.rest == Rest::Never;
+            if awake && unseen < ROUNDS_UNSEEN {
                 unseen += 1;
                 continue;
             }
             unseen = 0;
-            let at_once = busy || (!self.frozen && self.listen());
+            let at_once = awake || (!self.frozen && self.listen());
             self.wait(if at_once { 0 } else { self.sleep_ms(now) })?;
         }
         Ok(())
@@ -205,6 +223,7 @@ impl Worker {
                 }
                 Order::Ask(command, done) => {
                     let reply = self.reply(command)?;
+                    self.sought = None;
                     let _ = done.send(reply);
                 }
                 Order::Attach(rings, done) => {
@@ -268,10 +287,16 @@ impl Worker {
         Ok(())
     }
 
+    /// Finding the engine's next moment costs more than a batch, so it is sought once per tick of the clock.
     fn let_time_pass(&mut self, now: Tick) -> io::Result<()> {
-        if self.desk.engine.next_due().is_some_and(|due| due <= now) {
+        if self.sought != Some(now) {
+            self.sought = Some(now);
+            self.due = self.desk.engine.next_due();
+        }
+        if self.due.is_some_and(|due| due <= now) {
             self.desk.engine.expire(now, &mut self.answers);
             self.empty_outbox()?;
+            self.due = self.desk.engine.next_due();
         }
         Ok(())
     }

@@ -10,12 +10,15 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use fw_engine::{FRAME_LEN_MAX, VnetHeader};
+use fw_engine::{FRAME_LEN_MAX, HEAD_LEN, VnetHeader};
 use vm_memory::VolatileSlice;
 
 /// Most parts handed to the kernel as they are: header, head, and the fragments a Linux guest spreads a
 /// super-segment over (17), with room to spare.
 const PARTS_MAX: usize = 24;
+
+/// A header and the longest head.
+const RECORD_MAX: usize = VnetHeader::LEN + HEAD_LEN;
 
 /// Private room for a tail cut into more parts than one write takes well.
 #[derive(Debug)]
@@ -48,12 +51,30 @@ pub(super) fn write_frame(
     tail: &[VolatileSlice<'_>],
     spare: &mut Spare,
 ) -> io::Result<()> {
+    if tail.is_empty()
+        && let Some(record) = record(&mut [0; RECORD_MAX], vnet, head)
+    {
+        return write_record(fd, record);
+    }
     if tail.len() + 2 <= PARTS_MAX {
         let tail = tail.iter().map(|part| (part.ptr_guard().as_ptr(), part.len()));
         return write_parts(fd, vnet, head, tail);
     }
     let gathered = spare.gather(tail)?;
     write_parts(fd, vnet, head, std::iter::once((gathered.as_ptr(), gathered.len())))
+}
+
+/// Header and head side by side, if they are short: a copy then costs less than the kernel's list of parts.
+fn record<'r>(room: &'r mut [u8; RECORD_MAX], vnet: &[u8; VnetHeader::LEN], head: &[u8]) -> Option<&'r [u8]> {
+    let (header, behind) = room.split_at_mut(VnetHeader::LEN);
+    header.copy_from_slice(vnet);
+    behind.get_mut(..head.len())?.copy_from_slice(head);
+    room.get(..VnetHeader::LEN + head.len())
+}
+
+fn write_record(fd: BorrowedFd<'_>, record: &[u8]) -> io::Result<()> {
+    rustix::io::retry_on_intr(|| rustix::io::write(fd, record))?;
+    Ok(())
 }
 
 /// `tail` holds address and length of memory that stays mapped during the call, [`PARTS_MAX`] - 2 parts at most.
