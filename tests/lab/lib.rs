@@ -5,18 +5,21 @@
 
 pub mod bench;
 pub mod cases;
+pub mod counting;
 pub mod firewall;
 pub mod fuzzing;
 pub mod guest;
 pub mod host;
 pub mod image;
 pub mod model;
+pub mod places;
 pub mod probe;
 pub mod process;
 pub mod program;
 pub mod quickstart;
 pub mod random;
 pub mod rung;
+pub mod script;
 pub mod simulator;
 pub mod site;
 pub mod suite;
