@@ -17,16 +17,25 @@ use vm_memory::VolatileSlice;
 /// super-segment over (17), with room to spare.
 const PARTS_MAX: usize = 24;
 
-/// A header and the longest head.
-const RECORD_MAX: usize = VnetHeader::LEN + HEAD_LEN;
-
-/// Private room for a tail cut into more parts than one write takes well.
+/// Private room for what is better copied than handed to the kernel in parts: a short frame, and a tail cut into
+/// more parts than one write takes well.
 #[derive(Debug)]
 pub(super) struct Spare(Box<[u8]>);
 
 impl Spare {
     pub(super) fn new() -> Self {
         Self(vec![0; FRAME_LEN_MAX].into_boxed_slice())
+    }
+
+    /// Puts header and a short head side by side: less work than the kernel has with a list of parts.
+    fn join(&mut self, vnet: &[u8; VnetHeader::LEN], head: &[u8]) -> &[u8] {
+        if let Some((header, behind)) = self.0.split_first_chunk_mut()
+            && let Some(to) = behind.get_mut(..head.len())
+        {
+            *header = *vnet;
+            to.copy_from_slice(head);
+        }
+        self.0.get(..VnetHeader::LEN + head.len()).unwrap_or_default()
     }
 
     /// Copies the tail together; `EMSGSIZE` if it is longer than any frame.
@@ -51,10 +60,10 @@ pub(super) fn write_frame(
     tail: &[VolatileSlice<'_>],
     spare: &mut Spare,
 ) -> io::Result<()> {
-    if tail.is_empty()
-        && let Some(record) = record(&mut [0; RECORD_MAX], vnet, head)
-    {
-        return write_record(fd, record);
+    if tail.is_empty() && head.len() <= HEAD_LEN {
+        let record = spare.join(vnet, head);
+        rustix::io::retry_on_intr(|| rustix::io::write(fd, record))?;
+        return Ok(());
     }
     if tail.len() + 2 <= PARTS_MAX {
         let tail = tail.iter().map(|part| (part.ptr_guard().as_ptr(), part.len()));
@@ -62,19 +71,6 @@ pub(super) fn write_frame(
     }
     let gathered = spare.gather(tail)?;
     write_parts(fd, vnet, head, std::iter::once((gathered.as_ptr(), gathered.len())))
-}
-
-/// Header and head side by side, if they are short: a copy then costs less than the kernel's list of parts.
-fn record<'r>(room: &'r mut [u8; RECORD_MAX], vnet: &[u8; VnetHeader::LEN], head: &[u8]) -> Option<&'r [u8]> {
-    let (header, behind) = room.split_at_mut(VnetHeader::LEN);
-    header.copy_from_slice(vnet);
-    behind.get_mut(..head.len())?.copy_from_slice(head);
-    room.get(..VnetHeader::LEN + head.len())
-}
-
-fn write_record(fd: BorrowedFd<'_>, record: &[u8]) -> io::Result<()> {
-    rustix::io::retry_on_intr(|| rustix::io::write(fd, record))?;
-    Ok(())
 }
 
 /// `tail` holds address and length of memory that stays mapped during the call, [`PARTS_MAX`] - 2 parts at most.
