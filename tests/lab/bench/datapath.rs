@@ -13,7 +13,11 @@ use serde_json::Value;
 use super::{Rounds, dpdk, quiet, tap};
 use crate::firewall::{Firewall, Uplink};
 use crate::host::ip;
+use crate::process::run;
+use crate::program;
 
+/// How long the generator may take to send its first frame.
+const START: Duration = Duration::from_secs(30);
 /// How long a backend is fed before and while it is measured.
 const WARM: Duration = Duration::from_secs(2);
 const MEASURED: Duration = Duration::from_secs(4);
@@ -40,19 +44,26 @@ fn ours(uplink: Uplink, size: u32, flows: u32) -> Result<f64> {
         ip(&format!("tuntap add {name} mode tap vnet_hdr"))?;
         ip(&format!("link set {name} addrgenmode none"))?;
     }
-    let words = ["--max-connections", "262144", "--poll", "--pin", "1"];
+    let mut words = vec!["--max-connections", "262144"];
+    let help = run(&program::ours("vhost-fw")?.display().to_string(), &["--help"])?;
+    if help.contains("--poll") {
+        words.push("--poll");
+    }
     let firewall = Firewall::start_with("bench", &rules(), uplink, &words, folder.path())?;
+    // All its threads on one core; the generator has the other.
+    run("taskset", &["--all-tasks", "--cpu-list", "--pid", "1", &firewall.id().to_string()])?;
     let _generator = dpdk::generator(&firewall.socket(), size, flows, folder.path())?;
+    let end = Instant::now() + START;
+    while passed(&firewall)? == 0 {
+        let said = || generator_said(folder.path());
+        ensure!(Instant::now() < end, "no frame passed; it dropped {:?}\n{}", firewall.drops()?, said());
+        thread::sleep(Duration::from_millis(100));
+    }
     thread::sleep(WARM);
     let (before, start) = (passed(&firewall)?, Instant::now());
     thread::sleep(MEASURED);
     let (after, seconds) = (passed(&firewall)?, start.elapsed().as_secs_f64());
-    ensure!(
-        after > before,
-        "no frame passed; it dropped {:?}\n{}",
-        firewall.drops()?,
-        generator_said(folder.path())
-    );
+    ensure!(after > before, "frames stopped passing; it dropped {:?}", firewall.drops()?);
     Ok(mega(count(after - before) / seconds))
 }
 
@@ -61,7 +72,8 @@ fn receive_only(size: u32, flows: u32) -> Result<f64> {
     let folder = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
     let socket = folder.path().join("vhost.sock");
     let _receiver = dpdk::receiver(&socket, folder.path())?;
-    let _generator = dpdk::generator(&socket, size, flows, folder.path())?;
+    let mut generator = dpdk::generator(&socket, size, flows, folder.path())?;
+    generator.wait_until(START, || dpdk::received_per_second(folder.path()).is_ok())?;
     thread::sleep(WARM + MEASURED);
     dpdk::received_per_second(folder.path()).map(mega)
 }
@@ -84,7 +96,9 @@ fn passed(firewall: &Firewall) -> Result<u64> {
 }
 
 fn generator_said(folder: &Path) -> String {
-    fs::read_to_string(folder.join("generator.log")).unwrap_or_default()
+    let log = fs::read_to_string(folder.join("generator.log")).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    lines.get(lines.len().saturating_sub(10)..).unwrap_or_default().join("\n")
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a count of frames stays far below 2^52")]
