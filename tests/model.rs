@@ -1,6 +1,12 @@
 //! The engine against a second, stupid firewall: random frames, rule swaps and time jumps.
 //!
 //! `FW_MODEL_STEPS` sets the number of steps, `FW_MODEL_SEED` where they start; a failure names both.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a panic here is the report"
+)]
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

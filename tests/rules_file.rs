@@ -1,5 +1,6 @@
 //! Rules files and what becomes of them: each `*.yaml` in `golden/rules` beside its `*.ok` (the rules it means) or
 //! `*.err` (why it is refused). `UPDATE_GOLDEN=1` writes them anew, for the diff to be read.
+#![expect(clippy::unwrap_used, reason = "a panic here is the report")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

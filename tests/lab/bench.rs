@@ -104,6 +104,10 @@ pub fn run(names: &[&str]) -> Result<bool> {
         let all: Vec<&str> = BENCHES.iter().map(|bench| bench.name).collect();
         anyhow::bail!("no bench is named `{unknown}`; there are engine/… and {}", all.join(", "));
     }
+    if chosen.iter().any(|bench| bench.name.starts_with("guests")) {
+        // The image needs the network that the namespaces will not have.
+        crate::image::Image::ensure()?;
+    }
     // Entering the namespaces starts this program anew, so it comes before anything that would then run twice.
     let network = if chosen.iter().any(|bench| bench.own_network) { host::enter(Stay::Ends) } else { Ok(()) };
     let mut all_ran = true;

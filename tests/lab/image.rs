@@ -97,7 +97,11 @@ impl Image {
             archive.folder(folder);
         }
         // dnsmasq asks who nobody is.
-        archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n");
+        archive.file(
+            "etc/passwd",
+            0o644,
+            b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
+        );
         archive.file("etc/group", 0o644, b"root:x:0:\ndip:x:30:\nnogroup:x:65534:\n");
         for program in programs {
             let name =

@@ -257,7 +257,8 @@ impl Agent {
         self.tag += 1;
         // The empty line ends whatever the line holds from before the guest listened.
         let written = self.stream.write_all(format!("\n@{} {command}\n", self.tag).as_bytes());
-        self.is_cut = self.is_cut || written.as_ref().is_err_and(|error| error.kind() == ErrorKind::BrokenPipe);
+        self.is_cut =
+            self.is_cut || written.as_ref().is_err_and(|error| error.kind() == ErrorKind::BrokenPipe);
         Ok(written?)
     }
 

@@ -23,6 +23,8 @@ use report::Report;
 fn main() -> ExitCode {
     // The switch's rung needs no namespace, but losing one hurts nobody: all rungs share the one entered here.
     let bridge = if env::var_os(host::INSIDE).is_none() && !asks_for_list() {
+        // The image needs the network that the namespaces will not have; if it fails it says so below.
+        let _ = Image::ensure();
         program::build().and_then(|()| host::enter(Stay::Ends)).map_err(|why| format!("{why:#}"))
     } else {
         Ok(())

@@ -7,6 +7,7 @@ mod conn;
 mod datagram;
 mod index;
 mod related;
+mod store;
 mod tcp;
 mod timer;
 
@@ -22,8 +23,8 @@ use crate::verdict::RuleSlot;
 use conn::Conn;
 pub(crate) use conn::State;
 use index::Index;
+use store::Store;
 use tcp::{Moved, Windows};
-use timer::{Links, NONE, Wheel};
 
 /// A living conn's place in the table. It may be stale after any `&mut self` call that can close conns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,51 +116,29 @@ const DRAIN_S: u32 = 300;
 /// The table. Its memory is reserved at the start and touched as it fills.
 #[derive(Debug)]
 pub(crate) struct Table {
-    conns: Vec<Conn>,
-    free: Vec<u32>,
+    store: Store,
     index: Index,
-    wheel: Wheel,
-    /// Conns never answered or half open, oldest first.
-    unproven: Pool,
-    /// A bit per place whose conn was opened, moved or closed.
-    changed: Vec<u64>,
     hash_key: [u64; 2],
-    living: u32,
     limit: u32,
     unproven_limit: u32,
-    slots: u32,
-}
-
-#[derive(Debug)]
-struct Pool {
-    oldest: u32,
-    newest: u32,
-    length: u32,
 }
 
 impl Table {
     /// Room for `capacity` conns, `half_open` of them never answered or half open.
     pub(crate) fn new(capacity: u32, half_open: u32, hash_key: [u8; 16]) -> Self {
         let slots = capacity.clamp(1, u32::MAX / 2);
-        let room = usize::try_from(slots).unwrap_or(usize::MAX);
         Self {
-            conns: Vec::with_capacity(room),
-            free: Vec::with_capacity(room),
+            store: Store::new(slots),
             index: Index::new(slots),
-            wheel: Wheel::new(),
-            unproven: Pool { oldest: NONE, newest: NONE, length: 0 },
-            changed: vec![0; room.div_ceil(64)],
             hash_key: halves(hash_key),
-            living: 0,
             limit: slots,
             unproven_limit: half_open.clamp(1, slots),
-            slots,
         }
     }
 
     /// New limits, within what was reserved. Conns beyond them live on; new ones wait.
     pub(crate) fn set_limits(&mut self, conns: u32, half_open: u32) {
-        self.limit = conns.clamp(1, self.slots);
+        self.limit = conns.clamp(1, self.store.room());
         self.unproven_limit = half_open.clamp(1, self.limit);
     }
 
@@ -194,8 +173,7 @@ impl Table {
     /// Where the conn with this hash most likely is, and loads its lines.
     pub(crate) fn likely(&self, hash: u64) -> Option<Likely> {
         let place = self.index.likely(hash)?;
-        let conn = self.conns.get(usize::try_from(place).ok()?)?;
-        black_box((conn.deadline, conn.state));
+        black_box(self.store.touch(place));
         Some(Likely(place))
     }
 
@@ -216,11 +194,11 @@ impl Table {
 
     /// By what the conn is allowed.
     pub(crate) fn admitted(&self, id: ConnId) -> Option<Admitted> {
-        self.at(id.0).map(Conn::admitted)
+        self.store.at(id.0).map(Conn::admitted)
     }
 
     pub(crate) fn flow(&self, id: ConnId) -> Option<(FlowKey, Direction)> {
-        self.at(id.0).map(|conn| (conn.flow(), conn.opener()))
+        self.store.at(id.0).map(|conn| (conn.flow(), conn.opener()))
     }
 
     /// Why this frame may not open a conn, if it may not: asked before the rules.
@@ -249,11 +227,12 @@ impl Table {
         timers: &Timers,
     ) -> Result<Option<Closed>, Reason> {
         let Opening { flow, hash, opener, peer_mac, ref admitted } = *opening;
-        let overdue = self.index.find(hash, |place| self.at(place).is_some_and(|conn| conn.is_of(&flow)));
+        let overdue =
+            self.index.find(hash, |place| self.store.at(place).is_some_and(|conn| conn.is_of(&flow)));
         let gone = match overdue {
             Some(place) => self.close(ConnId(place)),
-            None if self.unproven.length >= self.unproven_limit || self.living >= self.limit => {
-                Some(self.close(ConnId(self.unproven.oldest)).ok_or(Reason::TableFull)?)
+            None if self.store.unproven() >= self.unproven_limit || self.store.len() >= self.limit => {
+                Some(self.close(ConnId(self.store.oldest_unproven())).ok_or(Reason::TableFull)?)
             }
             None => None,
         };
@@ -265,12 +244,8 @@ impl Table {
         };
         let mut conn = Conn::new(&flow, opener, peer_mac, admitted, state, windows);
         conn.deadline = now.after_s(state.life_s(flow.protocol, timers));
-        let place = self.place(conn).ok_or(Reason::TableFull)?;
+        let place = self.store.place(conn).ok_or(Reason::TableFull)?;
         self.index.insert(hash, place);
-        self.file(place);
-        self.join_unproven(place);
-        self.mark(place);
-        self.living += 1;
         Ok(gone)
     }
 
@@ -283,7 +258,7 @@ impl Table {
         now: Tick,
         timers: &Timers,
     ) -> Step {
-        let Some(conn) = self.at_mut(id.0) else { return Step::Refuse(Reason::NoConn) };
+        let Some(conn) = self.store.at_mut(id.0) else { return Step::Refuse(Reason::NoConn) };
         let by_opener = direction == conn.opener();
         let before = conn.state;
         let moved = match l4 {
@@ -307,7 +282,8 @@ impl Table {
             Moved::Refuse(reason) => return Step::Refuse(reason),
             Moved::Reopen => return Step::Reopen,
         };
-        self.moved(id.0, before, moved);
+        // A deadline that moved later is found when its old place comes up; one that moved nearer is filed anew.
+        self.store.moved(id.0, before, moved == Moved::Doubt);
         step
     }
 
@@ -322,7 +298,7 @@ impl Table {
     ) -> Result<ConnId, Reason> {
         let flow = related::flow(quote, direction, vlan);
         let id = self.find(&flow, self.hash(&flow), now).ok_or(Reason::Unrelated)?;
-        let conn = self.at(id.0).ok_or(Reason::Unrelated)?;
+        let conn = self.store.at(id.0).ok_or(Reason::Unrelated)?;
         // The end that gets the error is the one that sent what it quotes.
         let by_opener = conn.opener() != direction;
         related::was_sent(conn.state, &conn.windows, by_opener, quote)?;
@@ -331,57 +307,47 @@ impl Table {
 
     /// Stamps a conn that was judged again and is still allowed.
     pub(crate) fn readmit(&mut self, id: ConnId, admitted: Admitted) {
-        if let Some(conn) = self.at_mut(id.0) {
+        if let Some(conn) = self.store.at_mut(id.0) {
             conn.admit(&admitted);
         }
-        self.mark(id.0);
+        self.store.mark(id.0);
     }
 
     /// Lets a conn live [`DRAIN_S`] more at most.
     pub(crate) fn drain(&mut self, id: ConnId, now: Tick) {
-        if let Some(conn) = self.at_mut(id.0) {
+        if let Some(conn) = self.store.at_mut(id.0) {
             conn.ends_at = conn.ends_at.min(now.after_s(DRAIN_S));
             conn.deadline = conn.deadline.min(conn.ends_at);
         }
-        self.refile(id.0);
-        self.mark(id.0);
+        self.store.refile(id.0);
+        self.store.mark(id.0);
     }
 
     pub(crate) fn close(&mut self, id: ConnId) -> Option<Closed> {
-        let conn = self.at(id.0)?;
-        let (flow, rule, state) = (conn.flow(), conn.admitted().rule, conn.state);
-        let hash = self.hash(&flow);
-        self.index.remove(hash, id.0);
-        self.unfile(id.0);
-        if state.is_unproven() {
-            self.leave_unproven(id.0);
-        }
-        if let Some(conn) = self.at_mut(id.0) {
-            conn.bury();
-        }
-        self.mark(id.0);
-        self.free.push(id.0);
-        self.living -= 1;
+        let conn = self.store.at(id.0)?;
+        let (flow, rule) = (conn.flow(), conn.admitted().rule);
+        self.index.remove(self.hash(&flow), id.0);
+        self.store.take(id.0);
         Some(Closed { rule })
     }
 
     /// Conns that live, those whose time has just run out included.
     pub(crate) const fn len(&self) -> u32 {
-        self.living
+        self.store.len()
     }
 
     /// Places there have ever been conns in: all that a walk must visit.
     pub(crate) fn slots(&self) -> u32 {
-        u32::try_from(self.conns.len()).unwrap_or(self.slots)
+        self.store.slots()
     }
 
     pub(crate) fn id_at(&self, slot: u32) -> Option<ConnId> {
-        self.at(slot).map(|_| ConnId(slot))
+        self.store.at(slot).map(|_| ConnId(slot))
     }
 
     /// The conn, to be shown; `None` if its time is over.
     pub(crate) fn info(&self, id: ConnId, now: Tick) -> Option<View> {
-        let conn = self.at(id.0).filter(|conn| conn.deadline > now)?;
+        let conn = self.store.at(id.0).filter(|conn| conn.deadline > now)?;
         let flow = conn.flow();
         let opener = conn.opener();
         let [first, second] = conn.windows.ends;
@@ -406,139 +372,28 @@ impl Table {
 
     /// When the timers must be looked at next.
     pub(crate) fn next_due(&self) -> Option<Tick> {
-        self.wheel.next_due()
+        self.store.next_due()
     }
 
     /// Looks at one conn whose timer has come up.
     pub(crate) fn pop_due(&mut self, now: Tick) -> Due {
-        let Some(slot) = self.wheel.due(now) else { return Due::Nothing };
-        let place = self.wheel.head(slot);
-        let due = match self.at(place) {
+        let Some(place) = self.store.due(now) else { return Due::Nothing };
+        match self.store.at(place) {
             Some(conn) if conn.deadline <= now => self.close(ConnId(place)).map_or(Due::Lives, Due::Closed),
             _ => {
-                self.refile(place);
+                self.store.refile(place);
                 Due::Lives
             }
-        };
-        if self.wheel.head(slot) == NONE {
-            self.wheel.pass();
         }
-        due
     }
 
     /// Visits the places whose conn was opened, moved or closed since the last call.
-    pub(crate) fn take_changed(&mut self, mut visit: impl FnMut(u32)) {
-        for (place, word) in self.changed.iter_mut().enumerate().filter(|(_, word)| **word != 0) {
-            let mut bits = std::mem::take(word);
-            while bits != 0 {
-                let slot = place * 64 + bits.trailing_zeros() as usize;
-                bits &= bits - 1;
-                visit(u32::try_from(slot).unwrap_or(u32::MAX));
-            }
-        }
+    pub(crate) fn take_changed(&mut self, visit: impl FnMut(u32)) {
+        self.store.take_changed(visit);
     }
 
     fn is_at(&self, place: u32, flow: &FlowKey, now: Tick) -> bool {
-        self.at(place).is_some_and(|conn| conn.is_of(flow) && conn.deadline > now)
-    }
-
-    fn at(&self, place: u32) -> Option<&Conn> {
-        self.conns.get(usize::try_from(place).ok()?).filter(|conn| conn.is_living())
-    }
-
-    fn at_mut(&mut self, place: u32) -> Option<&mut Conn> {
-        self.conns.get_mut(usize::try_from(place).ok()?).filter(|conn| conn.is_living())
-    }
-
-    fn place(&mut self, conn: Conn) -> Option<u32> {
-        if let Some(place) = self.free.pop() {
-            *self.conns.get_mut(usize::try_from(place).ok()?)? = conn;
-            return Some(place);
-        }
-        let place = u32::try_from(self.conns.len()).ok().filter(|place| *place < self.slots)?;
-        self.conns.push(conn);
-        Some(place)
-    }
-
-    /// Keeps pool, timer and change marks true after a conn has moved.
-    fn moved(&mut self, place: u32, before: State, moved: Moved) {
-        let after = self.at(place).map_or(before, |conn| conn.state);
-        if before.is_unproven() && !after.is_unproven() {
-            self.leave_unproven(place);
-        } else if !before.is_unproven() && after.is_unproven() {
-            self.join_unproven(place);
-        }
-        // A deadline that moved later is found when its old place comes up; one that moved nearer must be filed anew.
-        if (before != after && after != State::Established) || moved == Moved::Doubt {
-            self.refile(place);
-        }
-        self.mark(place);
-    }
-
-    fn mark(&mut self, place: u32) {
-        let place = usize::try_from(place).unwrap_or(usize::MAX);
-        if let Some(word) = self.changed.get_mut(place / 64) {
-            *word |= 1 << (place % 64);
-        }
-    }
-
-    fn file(&mut self, place: u32) {
-        let Some(deadline) = self.at(place).map(|conn| conn.deadline) else { return };
-        let slot = self.wheel.slot_for(deadline);
-        let next = self.wheel.head(slot);
-        if let Some(conn) = self.at_mut(place) {
-            conn.timer = Links { previous: timer::first_of(slot), next };
-        }
-        if let Some(next) = self.at_mut(next) {
-            next.timer.previous = place;
-        }
-        self.wheel.set_head(slot, place);
-    }
-
-    fn unfile(&mut self, place: u32) {
-        let Some(links) = self.at(place).map(|conn| conn.timer) else { return };
-        match timer::slot_of_first(links.previous) {
-            Some(slot) => self.wheel.set_head(slot, links.next),
-            None => {
-                if let Some(previous) = self.at_mut(links.previous) {
-                    previous.timer.next = links.next;
-                }
-            }
-        }
-        if let Some(next) = self.at_mut(links.next) {
-            next.timer.previous = links.previous;
-        }
-    }
-
-    fn refile(&mut self, place: u32) {
-        self.unfile(place);
-        self.file(place);
-    }
-
-    fn join_unproven(&mut self, place: u32) {
-        let previous = self.unproven.newest;
-        if let Some(conn) = self.at_mut(place) {
-            conn.pool = Links { previous, next: NONE };
-        }
-        match self.at_mut(previous) {
-            Some(previous) => previous.pool.next = place,
-            None => self.unproven.oldest = place,
-        }
-        self.unproven.newest = place;
-        self.unproven.length += 1;
-    }
-
-    fn leave_unproven(&mut self, place: u32) {
-        let Some(links) = self.at(place).map(|conn| conn.pool) else { return };
-        match self.at_mut(links.previous) {
-            Some(previous) => previous.pool.next = links.next,
-            None => self.unproven.oldest = links.next,
-        }
-        match self.at_mut(links.next) {
-            Some(next) => next.pool.previous = links.previous,
-            None => self.unproven.newest = links.previous,
-        }
-        self.unproven.length -= 1;
+        self.store.at(place).is_some_and(|conn| conn.is_of(flow) && conn.deadline > now)
     }
 }
 

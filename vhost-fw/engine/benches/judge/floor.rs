@@ -30,7 +30,10 @@ impl Floor {
         let mut sum = 0_u64;
         for (hash, head) in hashes.iter_mut().zip(heads) {
             *hash = self.hasher.hash(head.get(14..54).unwrap_or(head));
-            sum = sum.wrapping_add(line(&self.index, *hash));
+        }
+        // Loops of their own, so that a batch's loads are all under way at once.
+        for hash in hashes {
+            sum = sum.wrapping_add(line(&self.index, hash));
         }
         for hash in hashes {
             sum = sum.wrapping_add(line(&self.conns, hash.rotate_left(32)));
@@ -40,6 +43,7 @@ impl Floor {
 }
 
 fn line<const N: usize>(table: &[[u64; N]], hash: u64) -> u64 {
-    let place = usize::try_from(hash).unwrap_or(0) % table.len().max(1);
+    // The hash's lower half as a fraction of the table, which needs no division.
+    let place = usize::try_from(((hash & 0xffff_ffff) * table.len() as u64) >> 32).unwrap_or(0);
     table.get(place).and_then(|line| line.first()).copied().unwrap_or(0)
 }

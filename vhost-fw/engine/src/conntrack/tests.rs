@@ -226,10 +226,10 @@ fn an_answerer_that_forgot_accepts_a_new_incarnation() {
     assert_eq!(script.out(segment(SYN, 900_000, 0, 0)), Ok("established"));
     assert_eq!(script.in_(segment(SYN | ACK, 70_000, 4, 0)), Err(STATE));
     assert_eq!(script.in_(segment(SYN | ACK, 70_000, 900_001, 0)), Ok("syn-received"));
-    assert_eq!(script.table.unproven.length, 1);
+    assert_eq!(script.table.store.unproven(), 1);
     assert_eq!(script.out(segment(ACK, 900_001, 70_001, 0)), Ok("established"));
     assert_eq!(script.out(segment(ACK, 900_001, 70_001, 1000)), Ok("established"));
-    assert_eq!(script.table.unproven.length, 0);
+    assert_eq!(script.table.store.unproven(), 0);
 }
 
 #[test]
@@ -260,9 +260,9 @@ fn a_datagram_conn_is_answered_by_the_other_end() {
     let mut script = Script::new(Protocol::UDP);
     script.open(&datagram());
     assert_eq!(script.out(datagram()), Ok("asked"));
-    assert_eq!((script.remaining_s(), script.table.unproven.length), (30, 1));
+    assert_eq!((script.remaining_s(), script.table.store.unproven()), (30, 1));
     assert_eq!(script.in_(datagram()), Ok("answered"));
-    assert_eq!((script.remaining_s(), script.table.unproven.length), (120, 0));
+    assert_eq!((script.remaining_s(), script.table.store.unproven()), (120, 0));
 }
 
 #[test]
@@ -372,7 +372,7 @@ fn the_table_follows_a_map_through_random_times() {
     }
     script.now = script.now.after_s(100);
     while script.table.pop_due(script.now) != Due::Nothing {}
-    assert_eq!((script.table.len(), script.table.unproven.length, script.table.next_due()), (0, 0, None));
+    assert_eq!((script.table.len(), script.table.store.unproven(), script.table.next_due()), (0, 0, None));
 }
 
 #[test]

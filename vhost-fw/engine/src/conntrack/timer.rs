@@ -90,11 +90,6 @@ impl Wheel {
         }
     }
 
-    /// Everything of the list that is due has been looked at.
-    pub(super) fn pass(&mut self) {
-        self.cursor += 1;
-    }
-
     /// When the next list that is not empty is due.
     pub(super) fn next_due(&self) -> Option<Tick> {
         self.next_occupied().map(|tick| Tick(tick * RESOLUTION_MS))
@@ -140,7 +135,6 @@ mod tests {
         assert_eq!(wheel.due(Tick(1_023)), None);
         assert_eq!(wheel.due(Tick(1_024)), Some(slot));
         wheel.set_head(slot, NONE);
-        wheel.pass();
         assert_eq!((wheel.due(Tick(1_024)), wheel.next_due()), (None, None));
     }
 
@@ -163,7 +157,6 @@ mod tests {
         while let Some(slot) = wheel.due(Tick(10_000_000)) {
             met.push(wheel.head(slot));
             wheel.set_head(slot, NONE);
-            wheel.pass();
         }
         assert_eq!(met, [200, 3_000, 70_000]);
     }

@@ -12,8 +12,8 @@ use crate::headers::{self, Headers, Stop};
 use crate::verdict::Patch;
 use crate::vnet::{self, Link, Settled, VnetHeader};
 
-/// Frames whose table lines are loaded together before the first of them is judged: memory is then waited for
-/// once (1 M conns cost 250 ns a frame one by one, 45 ns in batches of 32).
+/// Frames whose table lines are loaded together before the first of them is judged, so that memory is waited for once
+/// (a million conns cost 393 ns a frame before, 153 ns since).
 pub(crate) const BATCH: usize = 32;
 
 /// The frames of a batch as they were read. One for each engine, used again for every batch.
