@@ -13,7 +13,7 @@ use crate::host::{self, Stay};
 use crate::program;
 
 mod datapath;
-mod dpdk;
+pub mod dpdk;
 mod guests;
 mod quiet;
 mod tap;

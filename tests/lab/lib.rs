@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod cases;
+pub mod claim;
 pub mod firewall;
 pub mod fuzzing;
 pub mod guest;
@@ -16,10 +17,12 @@ pub mod process;
 pub mod program;
 pub mod quickstart;
 pub mod random;
+pub mod report;
 pub mod rung;
 pub mod simulator;
 pub mod site;
 pub mod suite;
 pub mod switch;
+pub mod tap;
 pub mod vm;
 pub mod wire;

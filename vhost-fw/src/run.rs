@@ -23,7 +23,7 @@ use crate::rules_file::{self, RulesFileError};
 use crate::sandbox::{Missing, Plan, RunAs, Sandbox, SandboxError};
 use crate::serve::{Doorway, ServeError, Socket, door_of};
 use crate::uplink::{self, Uplink, UplinkChoice, UplinkError};
-use crate::worker::{Command, WorkerGone, WorkerHandle};
+use crate::worker::{Command, WorkerGone, WorkerHandle, boot_time};
 
 pub use check::check;
 
@@ -104,6 +104,7 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
         mtu,
         queue_size: config.queue_size,
         observer: Box::new(observer),
+        clock: Box::new(boot_time),
         thread_setup: sandbox.data_thread(),
     });
     let device = device.map_err(doing("starting the data thread"))?;

@@ -26,6 +26,8 @@ use desk::{Desk, GuestDoor};
 use inward::Inward;
 use outward::Outward;
 
+pub use clock::boot_time;
+
 /// Batches of one direction in a round.
 const ROUND: usize = 8;
 /// Busy rounds between two looks at the epoll.
@@ -109,6 +111,9 @@ pub(crate) struct Rings {
     pub(crate) outward: Ring,
 }
 
+/// What the data thread takes for the time; [`boot_time`] outside of tests.
+pub(crate) type Clock = Box<dyn FnMut() -> Tick + Send>;
+
 /// What a step found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -127,6 +132,7 @@ pub(crate) struct Worker {
     /// The uplink may have frames.
     uplink_ready: bool,
     desk: Desk,
+    clock: Clock,
     acked: Acked,
     rings: Option<Rings>,
     outward: Outward,
@@ -142,6 +148,7 @@ impl Worker {
         engine: Engine,
         uplink: Box<dyn Uplink>,
         observer: Box<dyn Observer>,
+        clock: Clock,
     ) -> (Self, WorkerHandle) {
         let (sender, orders) = channel();
         let handle = WorkerHandle { orders: sender, plug: Arc::clone(&plug) };
@@ -152,6 +159,7 @@ impl Worker {
             uplink_fd: None,
             uplink_ready: true,
             desk: Desk::new(engine, observer),
+            clock,
             acked: Acked(0),
             rings: None,
             outward: Outward::new(),
@@ -172,7 +180,7 @@ impl Worker {
         let mut unseen = 0;
         while self.obey()? {
             self.follow_features()?;
-            let now = clock::now();
+            let now = (self.clock)();
             self.let_time_pass(now)?;
             let busy = !self.frozen && self.round(now)? == Step::Busy;
             if busy && unseen < ROUNDS_UNSEEN {
@@ -216,7 +224,7 @@ impl Worker {
     }
 
     fn reply(&mut self, command: Command) -> io::Result<Reply> {
-        let now = clock::now();
+        let now = (self.clock)();
         Ok(match command {
             Command::Install(rules) => {
                 let generation = rules.rules().generation;

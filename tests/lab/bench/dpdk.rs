@@ -14,21 +14,38 @@ use crate::program;
 
 /// What the generator's frames say they are: the rules of a bench must own this MAC and address. They go to ports
 /// 1001 of addresses from 10.253.0.0 up.
-pub(super) const GENERATOR_MAC: &str = "00:01:02:03:04:00";
+pub const GENERATOR_MAC: &str = "00:01:02:03:04:00";
 /// See [`GENERATOR_MAC`].
-pub(super) const GENERATOR_ADDRESS: &str = "10.254.0.0";
+pub const GENERATOR_ADDRESS: &str = "10.254.0.0";
 
 /// Seconds between testpmd's reports.
 const PERIOD: u64 = 1;
 
 /// Starts a virtio-user frontend on core 0 that sends frames of `size` bytes in `flows` flows to the backend at
 /// `socket`.
-pub(super) fn generator(socket: &Path, size: u32, flows: u32, folder: &Path) -> Result<Process> {
-    let device = format!("net_virtio_user0,path={},queues=1,queue_size=1024", socket.display());
-    let mut command = testpmd("fe", "0@1,1@0", &device, folder)?;
+///
+/// # Errors
+/// There is no testpmd on this machine.
+pub fn generator(socket: &Path, size: u32, flows: u32, folder: &Path) -> Result<Process> {
+    let mut command = frontend(socket, folder)?;
     command.arg(format!("--flowgen-flows={flows}")).arg(format!("--txpkts={size}"));
     command.arg("--forward-mode=flowgen");
     Process::start("generator", &mut command, folder)
+}
+
+/// Starts a virtio-user frontend that receives from the backend at `socket`, counts and discards.
+///
+/// # Errors
+/// There is no testpmd on this machine.
+pub fn sink(socket: &Path, folder: &Path) -> Result<Process> {
+    let mut command = frontend(socket, folder)?;
+    command.arg("--forward-mode=rxonly");
+    Process::start("sink", &mut command, folder)
+}
+
+fn frontend(socket: &Path, folder: &Path) -> Result<Command> {
+    let device = format!("net_virtio_user0,path={},queues=1,queue_size=1024", socket.display());
+    testpmd("fe", "0@1,1@0", &device, folder)
 }
 
 /// Starts a `net_vhost` backend on core 1 that receives and discards.
@@ -61,6 +78,16 @@ fn has_huge_pages() -> bool {
         memory.lines().find_map(|line| line.strip_prefix("HugePages_Free:")?.trim().parse::<u32>().ok())
     });
     free.is_some_and(|free| free >= 512) && Path::new("/dev/hugepages").is_dir()
+}
+
+/// Frames the sink says it received.
+///
+/// # Errors
+/// It kept no log.
+pub fn received(folder: &Path) -> Result<u64> {
+    let log = fs::read_to_string(folder.join("sink.log")).context("the sink kept no log")?;
+    let count = |line: &str| line.trim().strip_prefix("RX-packets:")?.split_whitespace().next()?.parse().ok();
+    Ok(log.lines().filter_map(count).next_back().unwrap_or(0))
 }
 
 /// The middle of the receive rates that the receiver reported after its first, in frames per second.
