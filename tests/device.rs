@@ -24,7 +24,7 @@ use vhost_fw::decision::{Decision, Observer};
 use vhost_fw::device::{Device, DeviceOptions};
 use vhost_fw::serve::{Endpoint, ServeError};
 use vhost_fw::uplink::{Far, Unix, Uplink, pair};
-use vhost_fw::worker::{Command, WorkerHandle};
+use vhost_fw::worker::{Command, WorkerHandle, boot_time};
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
 use virtio_bindings::bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
@@ -111,7 +111,9 @@ impl Bench {
             mac: Some(fw_model::MacAddr(GUEST_MAC)),
             mtu: 1500,
             queue_size: 256,
+            poll: false,
             observer: Box::new(Onlooker(Arc::clone(&shown))),
+            clock: Box::new(boot_time),
             thread_setup: Box::new(|| Ok(())),
         })
         .unwrap();

@@ -67,8 +67,8 @@ const OWNERS: &[&str] = &[
 
 /// Lines a file may have without its tests.
 const FILE_LINES: usize = 420;
-/// Lines the ground floor may have in all.
-const MODEL_LINES: usize = 1_250;
+/// Lines of code the ground floor may have in all.
+const MODEL_LINES: usize = 1_000;
 
 #[test]
 fn crates_import_only_what_their_floor_allows() {
@@ -256,10 +256,9 @@ fn files_hold_one_idea() {
             path.display()
         );
     }
-    let model: usize = sources("vhost-fw/model/src")
-        .iter()
-        .map(|(path, text)| without_tests(path, text).lines().count())
-        .sum();
+    let is_code = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with("//");
+    let code = |(path, text): &(PathBuf, String)| without_tests(path, text).lines().filter(is_code).count();
+    let model: usize = sources("vhost-fw/model/src").iter().map(code).sum();
     assert!(model <= MODEL_LINES, "the ground floor has {model} lines: it holds nouns only");
 }
 

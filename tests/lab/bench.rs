@@ -13,7 +13,7 @@ use crate::host::{self, Stay};
 use crate::program;
 
 mod datapath;
-mod dpdk;
+pub mod dpdk;
 mod guests;
 mod quiet;
 mod tap;
@@ -81,7 +81,7 @@ const BENCHES: &[Bench] = &[
     Bench {
         name: "guests/tcp-tso",
         unit: "Mbit/s",
-        peer_name: "the same guests on bare taps",
+        peer_name: "the same guests on taps that QEMU serves itself",
         own_network: true,
         run: guests::tcp_tso,
     },
@@ -103,6 +103,10 @@ pub fn run(names: &[&str]) -> Result<bool> {
     if let Some(unknown) = names.iter().find(known) {
         let all: Vec<&str> = BENCHES.iter().map(|bench| bench.name).collect();
         anyhow::bail!("no bench is named `{unknown}`; there are engine/… and {}", all.join(", "));
+    }
+    if chosen.iter().any(|bench| bench.name.starts_with("guests")) {
+        // The image needs the network that the namespaces will not have.
+        crate::image::Image::ensure()?;
     }
     // Entering the namespaces starts this program anew, so it comes before anything that would then run twice.
     let network = if chosen.iter().any(|bench| bench.own_network) { host::enter(Stay::Ends) } else { Ok(()) };

@@ -15,7 +15,7 @@ use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-pub use driver::Layout;
+pub use driver::{Layout, Received};
 pub use ring::{Descriptor, INDIRECT, NEXT, Ring, WRITE};
 
 mod driver;

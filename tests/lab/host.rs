@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use crate::process::{Process, run};
 use crate::program;
 
-/// Tells a program that it already is where [`enter`] would bring it.
+/// Tells a program that it already is where [`enter`] would bring it, and by which flags of `unshare`.
 pub const INSIDE: &str = "PORTCULLIS_NAMESPACE";
 
 /// The bridge of the laboratory.
@@ -94,6 +94,13 @@ pub fn enter(stay: Stay) -> Result<()> {
         }
     }
     bail!("no bridge and tap in a namespace of our own: {why}")
+}
+
+/// The flags with which `nsenter` follows into these namespaces.
+#[must_use]
+pub fn way_in() -> &'static str {
+    let came_by = env::var(INSIDE).unwrap_or_default();
+    if came_by.contains("--user") { "--user --preserve-credentials --net" } else { "--net" }
 }
 
 /// The bridge with the host's addresses on it, and its DHCP server.

@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod cases;
+pub mod claim;
 pub mod counting;
 pub mod firewall;
 pub mod fuzzing;
@@ -18,11 +19,13 @@ pub mod process;
 pub mod program;
 pub mod quickstart;
 pub mod random;
+pub mod report;
 pub mod rung;
 pub mod script;
 pub mod simulator;
 pub mod site;
 pub mod suite;
 pub mod switch;
+pub mod tap;
 pub mod vm;
 pub mod wire;

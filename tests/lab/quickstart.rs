@@ -49,6 +49,11 @@ const fn ask(from: Who, to: Who, service: Service, family: Family, expected: Exp
 /// # Errors
 /// A part does not start.
 pub fn run(stay: Stay) -> Result<bool> {
+    if std::env::var_os(host::INSIDE).is_none() {
+        say("making the guest image (Debian's cloud kernel and busybox)")?;
+    }
+    // It needs the network that the namespaces will not have.
+    let image = Image::ensure()?;
     let wiring = match host::enter(stay) {
         Ok(()) => Wiring::Bridge,
         Err(why) => {
@@ -58,9 +63,7 @@ pub fn run(stay: Stay) -> Result<bool> {
     };
     let start = Instant::now();
     let step = |what: &str| say(&format!("[{:3} s] {what}", start.elapsed().as_secs()));
-    step("making the guest image (Debian's cloud kernel and busybox)")?;
     program::ours("vhost-fw")?;
-    let image = Image::ensure()?;
     step("looking for the best VMM this machine carries")?;
     let rung = Rung::pick(&image, wiring)?;
     step(&format!("rung: {rung}"))?;
@@ -100,10 +103,14 @@ fn keep(site: Site, folder: &Path) -> Result<()> {
     say(&format!("still running, with its logs in {}", folder.display()))?;
     say(&format!("  look:  {} ctl --control {} stats", vhost_fw.display(), web.display()))?;
     if let Some(vm) = ids.first().filter(|_| bridged) {
-        let user = "--user --preserve-credentials";
-        say(&format!("  visit: nsenter --target {vm} {user} --net busybox wget -q -O - http://10.0.0.10/"))?;
+        let probe = program::ours("guest-probe")?;
+        say(&format!(
+            "  visit: nsenter --target {vm} {} {} http 10.0.0.10 80",
+            host::way_in(),
+            probe.display()
+        ))?;
     }
-    say(&format!("  stop:  kill {}; rm -r {}", ids.join(" "), folder.display()))
+    say(&format!("  stop:  kill {}; rm -rf {}", ids.join(" "), folder.display()))
 }
 
 fn say(line: &str) -> Result<()> {

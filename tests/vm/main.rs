@@ -10,32 +10,41 @@ use anyhow::Result;
 use fw_tests::host::{self, Stay};
 use fw_tests::image::Image;
 use fw_tests::program;
+use fw_tests::report::Report;
 use fw_tests::rung::{self, Processor, Rung, Vmm, Wiring};
 use fw_tests::site::Site;
 
 mod nested;
-mod report;
 mod rules;
 mod steps;
-
-use report::Report;
 
 fn main() -> ExitCode {
     // The switch's rung needs no namespace, but losing one hurts nobody: all rungs share the one entered here.
     let bridge = if env::var_os(host::INSIDE).is_none() && !asks_for_list() {
+        // The image needs the network that the namespaces will not have; if it fails it says so below.
+        let _ = Image::ensure();
         program::build().and_then(|()| host::enter(Stay::Ends)).map_err(|why| format!("{why:#}"))
     } else {
         Ok(())
     };
     let mut report = Report::new(env::args().skip(1).collect());
     if asks_for_list() {
-        report.list();
+        report.list(names());
         return ExitCode::SUCCESS;
     }
     if let Err(why) = everything(&mut report, bridge) {
         report.note("the laboratory", &Err(why));
     }
     report.close()
+}
+
+fn names() -> impl Iterator<Item = String> {
+    let wings = [("bridge", steps::BRIDGE), ("switch", steps::SWITCH)];
+    wings.into_iter().flat_map(|(wing, steps)| steps.iter().map(move |step| name(wing, step)))
+}
+
+fn name(wing: &str, step: &steps::Step) -> String {
+    format!("{wing}::{}", step.name)
 }
 
 fn asks_for_list() -> bool {
@@ -64,7 +73,7 @@ fn everything(report: &mut Report, bridge: Result<(), String>) -> Result<()> {
 
 /// Boots the two guests of a rung and takes them through its steps.
 fn on_rung(report: &mut Report, wing: &str, rung: Rung, image: &Image, steps: &[steps::Step]) {
-    if !report.wants_any(wing, steps) {
+    if !steps.iter().any(|step| report.wants(&name(wing, step))) {
         return;
     }
     report.say(&format!("rung of {wing}: {rung}"));
@@ -82,7 +91,14 @@ fn on_rung(report: &mut Report, wing: &str, rung: Rung, image: &Image, steps: &[
     report.note(&format!("{wing}::two_guests_boot_behind_their_firewalls"), &Ok(None));
     let failed = report.failed();
     for step in steps {
-        report.step(wing, step, &mut site);
+        let failed = report.failed();
+        report.run(&name(wing, step), || (step.run)(&mut site));
+        if report.failed() > failed {
+            for place in [&site.web, &site.client] {
+                let log = place.firewall.log_tail().replace('\n', "\n    ");
+                report.say(&format!("    the firewall of {} said last:\n    {log}", place.end.name));
+            }
+        }
     }
     if report.failed() > failed {
         report.say(&format!("logs are kept in {}", folder.keep().display()));

@@ -19,7 +19,7 @@ use fw_tests::program;
 use fw_tests::rung::{self, Vmm};
 use fw_tests::suite::{SIZE, Size};
 
-use crate::report::Report;
+use fw_tests::report::Report;
 
 /// Tells the test program that it is in the outer machine.
 const INSIDE: &str = "PORTCULLIS_NESTED";

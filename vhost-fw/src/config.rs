@@ -91,6 +91,12 @@ pub struct DeviceArgs {
     /// Size of the conn table [65536]
     #[arg(long, value_name = "N")]
     pub max_connections: Option<u32>,
+    /// Never sleep: a whole CPU for the least delay
+    #[arg(long)]
+    pub poll: bool,
+    /// Keep the data thread on this CPU
+    #[arg(long, value_name = "CPU")]
+    pub pin: Option<u16>,
     /// Write decisions here instead of stderr
     #[arg(long, value_name = "FILE")]
     pub decision_log: Option<PathBuf>,
@@ -240,6 +246,10 @@ pub struct DeviceConfig {
     pub mtu: Option<u16>,
     /// Size of the conn table.
     pub max_connections: u32,
+    /// Look for frames without ever sleeping.
+    pub poll: bool,
+    /// The CPU the data thread stays on.
+    pub pin: Option<u16>,
     /// Where decisions are written, if not to stderr.
     pub decision_log: Option<PathBuf>,
     /// How much is logged.
@@ -294,6 +304,8 @@ impl DeviceArgs {
             mac: self.mac.or(file.mac),
             mtu: self.mtu.or(file.mtu),
             max_connections: self.max_connections.or(file.max_connections),
+            poll: self.poll || file.poll,
+            pin: self.pin.or(file.pin),
             decision_log: self.decision_log.or(file.decision_log),
             log_level: self.log_level.or(file.log_level),
             allow_missing_sandbox: self.allow_missing_sandbox || file.allow_missing_sandbox,
@@ -339,6 +351,8 @@ impl DeviceArgs {
             mac: self.mac,
             mtu: self.mtu,
             max_connections,
+            poll: self.poll,
+            pin: self.pin,
             decision_log: self.decision_log,
             log_level: self.log_level.unwrap_or(log::LevelFilter::Info),
             allow_missing_sandbox: self.allow_missing_sandbox,

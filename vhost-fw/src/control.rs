@@ -61,6 +61,7 @@ pub struct Control {
     listener: UnixListener,
     signals: SignalFd,
     ticks: TimerFd,
+    ticking: bool,
     connections: [Option<Connection>; CONNECTIONS_MAX],
 }
 
@@ -90,10 +91,9 @@ impl Control {
     ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let signals = SignalFd::with_flags(&own_signals(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        let mut ticks = TimerFd::new()?;
-        let second = Duration::from_secs(1);
-        ticks.reset(second, Some(second))?;
-        Ok(Self { id, nic, rules, stop, listener, signals, ticks, connections: Default::default() })
+        let ticks = TimerFd::new()?;
+        let connections = Default::default();
+        Ok(Self { id, nic, rules, stop, listener, signals, ticks, ticking: false, connections })
     }
 
     /// Serves until the process ends.
@@ -134,6 +134,9 @@ impl Control {
         let events = Events::with_data(&stream, token, EventSet::IN);
         ops.add(events).map_err(|error| error.to_string())?;
         *place = Some(Connection::new(stream));
+        if !self.ticking {
+            self.let_clock_tick(true);
+        }
         Ok(())
     }
 
@@ -160,6 +163,17 @@ impl Control {
         }
     }
 
+    /// The clock ticks while somebody is connected: a NIC nobody talks to is not woken for nothing. It is stopped by
+    /// its own tick only, since one that was told of and then taken back would be waited for.
+    fn let_clock_tick(&mut self, ticking: bool) {
+        let second = Duration::from_secs(1);
+        let set = if ticking { self.ticks.reset(second, Some(second)) } else { self.ticks.clear() };
+        match set {
+            Ok(()) => self.ticking = ticking,
+            Err(error) => log::warn!("control thread's clock: {error}"),
+        }
+    }
+
     fn tick(&mut self, ops: &mut EventOps<'_>) {
         if let Err(error) = self.ticks.wait() {
             log::warn!("control thread's clock: {error}");
@@ -169,6 +183,9 @@ impl Control {
             if stale.is_some_and(|connection| connection.grow_older() > SILENCE_MAX_S) {
                 self.close(place, ops);
             }
+        }
+        if self.connections.iter().all(Option::is_none) {
+            self.let_clock_tick(false);
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
-use fw_engine::Engine;
+use fw_engine::{Engine, Tick};
 use fw_model::MacAddr;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -15,7 +15,7 @@ use crate::backend::Backend;
 use crate::decision::Observer;
 use crate::uplink::Uplink;
 use crate::vring::Plug;
-use crate::worker::{Command, Worker, WorkerHandle};
+use crate::worker::{Command, Rest, Worker, WorkerHandle};
 
 /// The sizes a virtqueue of the device may have, in descriptors: a power of two between these.
 const QUEUE_SIZE_MIN: u16 = 16;
@@ -33,8 +33,13 @@ pub struct DeviceOptions {
     pub mtu: u16,
     /// Most descriptors of a virtqueue: a power of two from 16 to 1024.
     pub queue_size: u16,
+    /// Whether the data thread looks for frames without ever sleeping.
+    pub poll: bool,
     /// Sees refusals and what rules want logged.
     pub observer: Box<dyn Observer>,
+    /// What the data thread takes for the time: [`boot_time`](crate::worker::boot_time), but for tests. It must not
+    /// go back.
+    pub clock: Box<dyn FnMut() -> Tick + Send>,
     /// Called first in the data thread, for its sandbox.
     pub thread_setup: Box<dyn FnOnce() -> io::Result<()> + Send>,
 }
@@ -80,7 +85,8 @@ impl Device {
     /// # Errors
     /// The queue size is not one, a file descriptor or thread could not be made, or `thread_setup` failed.
     pub fn start(options: DeviceOptions) -> io::Result<Self> {
-        let DeviceOptions { engine, uplink, mac, mtu, queue_size, observer, thread_setup } = options;
+        let DeviceOptions { engine, uplink, mac, mtu, queue_size, poll, observer, clock, thread_setup } =
+            options;
         if !queue_size.is_power_of_two() || !(QUEUE_SIZE_MIN..=QUEUE_SIZE_MAX).contains(&queue_size) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -89,7 +95,8 @@ impl Device {
         }
         let plug = Arc::new(Plug::new()?);
         let end = Arc::new(End::new()?);
-        let (worker, handle) = Worker::new(Arc::clone(&plug), engine, uplink, observer);
+        let rest = if poll { Rest::Never } else { Rest::WhenIdle };
+        let (worker, handle) = Worker::new(Arc::clone(&plug), engine, uplink, observer, clock, rest);
         let (ready, is_ready) = sync_channel(1);
         let bell = Bell(Arc::clone(&end));
         let thread = Builder::new().name("data".to_owned()).spawn(move || {

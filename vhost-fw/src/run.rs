@@ -13,6 +13,7 @@ use std::thread;
 
 use fw_engine::{Config, Engine, PreparedRules};
 use fw_model::{MacAddr, NicId, Reply, Request};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::config::{DeviceConfig, default_control};
@@ -23,7 +24,7 @@ use crate::rules_file::{self, RulesFileError};
 use crate::sandbox::{Missing, Plan, RunAs, Sandbox, SandboxError};
 use crate::serve::{Doorway, ServeError, Socket, door_of};
 use crate::uplink::{self, Uplink, UplinkChoice, UplinkError};
-use crate::worker::{Command, WorkerGone, WorkerHandle};
+use crate::worker::{Command, WorkerGone, WorkerHandle, boot_time};
 
 pub use check::check;
 
@@ -103,8 +104,10 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
         mac: settled.mac,
         mtu,
         queue_size: config.queue_size,
+        poll: config.poll,
         observer: Box::new(observer),
-        thread_setup: sandbox.data_thread(),
+        clock: Box::new(boot_time),
+        thread_setup: pinned(config.pin, sandbox.data_thread()),
     });
     let device = device.map_err(doing("starting the data thread"))?;
     sandbox.enter_control_thread().map_err(doing("closing the control thread's sandbox"))?;
@@ -260,6 +263,24 @@ fn engine(config: &DeviceConfig, mtu: u16) -> io::Result<Engine> {
     let mut hash_key = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut hash_key)?;
     Ok(Engine::new(Config { conns: config.max_connections, fragments: Config::FRAGMENTS, hash_key, mtu }))
+}
+
+/// A data thread's setup that first ties it to a CPU, while it still may.
+fn pinned(
+    cpu: Option<u16>,
+    setup: Box<dyn FnOnce() -> io::Result<()> + Send>,
+) -> Box<dyn FnOnce() -> io::Result<()> + Send> {
+    let Some(cpu) = cpu else { return setup };
+    Box::new(move || {
+        let place = usize::from(cpu);
+        if place >= CpuSet::MAX_CPU {
+            return Err(io::Error::other(format!("--pin {cpu}: no CPU has this number")));
+        }
+        let mut one = CpuSet::new();
+        one.set(place);
+        sched_setaffinity(None, &one).map_err(|error| io::Error::other(format!("--pin {cpu}: {error}")))?;
+        setup()
+    })
 }
 
 fn start_control(control: Control, stop: &EventFd) -> Result<(), RunError> {

@@ -26,6 +26,8 @@ use desk::{Desk, GuestDoor};
 use inward::Inward;
 use outward::Outward;
 
+pub use clock::boot_time;
+
 /// Batches of one direction in a round.
 const ROUND: usize = 8;
 /// Busy rounds between two looks at the epoll.
@@ -109,6 +111,18 @@ pub(crate) struct Rings {
     pub(crate) outward: Ring,
 }
 
+/// What the data thread takes for the time; [`boot_time`] outside of tests.
+pub(crate) type Clock = Box<dyn FnMut() -> Tick + Send>;
+
+/// When the data thread sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// When there is nothing to do.
+    WhenIdle,
+    /// Never: it looks for frames all the time and needs no kick.
+    Never,
+}
+
 /// What a step found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -127,12 +141,17 @@ pub(crate) struct Worker {
     /// The uplink may have frames.
     uplink_ready: bool,
     desk: Desk,
+    clock: Clock,
     acked: Acked,
     rings: Option<Rings>,
     outward: Outward,
     inward: Inward,
     answers: Answers,
     frozen: bool,
+    rest: Rest,
+    /// The engine's next moment, as it was at `sought`.
+    due: Option<Tick>,
+    sought: Option<Tick>,
 }
 
 impl Worker {
@@ -142,6 +161,8 @@ impl Worker {
         engine: Engine,
         uplink: Box<dyn Uplink>,
         observer: Box<dyn Observer>,
+        clock: Clock,
+        rest: Rest,
     ) -> (Self, WorkerHandle) {
         let (sender, orders) = channel();
         let handle = WorkerHandle { orders: sender, plug: Arc::clone(&plug) };
@@ -152,12 +173,16 @@ impl Worker {
             uplink_fd: None,
             uplink_ready: true,
             desk: Desk::new(engine, observer),
+            clock,
             acked: Acked(0),
             rings: None,
             outward: Outward::new(),
             inward: Inward::new(),
             answers: Answers::with_capacity(BATCH, OUTBOX),
             frozen: false,
+            rest,
+            due: None,
+            sought: None,
         };
         (worker, handle)
     }
@@ -172,15 +197,16 @@ impl Worker {
         let mut unseen = 0;
         while self.obey()? {
             self.follow_features()?;
-            let now = clock::now();
+            let now = (self.clock)();
             self.let_time_pass(now)?;
             let busy = !self.frozen && self.round(now)? == Step::Busy;
-            if busy && unseen < ROUNDS_UNSEEN {
+            let awake = busy || self.rest == Rest::Never;
+            if awake && unseen < ROUNDS_UNSEEN {
                 unseen += 1;
                 continue;
             }
             unseen = 0;
-            let at_once = busy || (!self.frozen && self.listen());
+            let at_once = awake || (!self.frozen && self.listen());
             self.wait(if at_once { 0 } else { self.sleep_ms(now) })?;
         }
         Ok(())
@@ -197,6 +223,7 @@ impl Worker {
                 }
                 Order::Ask(command, done) => {
                     let reply = self.reply(command)?;
+                    self.sought = None;
                     let _ = done.send(reply);
                 }
                 Order::Attach(rings, done) => {
@@ -216,7 +243,7 @@ impl Worker {
     }
 
     fn reply(&mut self, command: Command) -> io::Result<Reply> {
-        let now = clock::now();
+        let now = (self.clock)();
         Ok(match command {
             Command::Install(rules) => {
                 let generation = rules.rules().generation;
@@ -260,10 +287,16 @@ impl Worker {
         Ok(())
     }
 
+    /// Finding the engine's next moment costs more than a batch, so it is sought once per tick of the clock.
     fn let_time_pass(&mut self, now: Tick) -> io::Result<()> {
-        if self.desk.engine.next_due().is_some_and(|due| due <= now) {
+        if self.sought != Some(now) {
+            self.sought = Some(now);
+            self.due = self.desk.engine.next_due();
+        }
+        if self.due.is_some_and(|due| due <= now) {
             self.desk.engine.expire(now, &mut self.answers);
             self.empty_outbox()?;
+            self.due = self.desk.engine.next_due();
         }
         Ok(())
     }

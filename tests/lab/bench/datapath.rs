@@ -2,8 +2,6 @@
 //!
 //! It may know how a firewall is started and what it counts. It must never count a frame that no rule judged.
 
-use std::fs;
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +12,8 @@ use super::{Rounds, dpdk, quiet, tap};
 use crate::firewall::{Firewall, Uplink};
 use crate::host::ip;
 
+/// How long a generator may take until its first frame: mapping its memory is slow where the machine is busy.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a backend is fed before and while it is measured.
 const WARM: Duration = Duration::from_secs(2);
 const MEASURED: Duration = Duration::from_secs(4);
@@ -42,17 +42,15 @@ fn ours(uplink: Uplink, size: u32, flows: u32) -> Result<f64> {
     }
     let words = ["--max-connections", "262144", "--poll", "--pin", "1"];
     let firewall = Firewall::start_with("bench", &rules(), uplink, &words, folder.path())?;
-    let _generator = dpdk::generator(&firewall.socket(), size, flows, folder.path())?;
+    let mut generator = dpdk::generator(&firewall.socket(), size, flows, folder.path())?;
+    generator
+        .wait_until(PATIENCE, || passed(&firewall).is_ok_and(|frames| frames > 0))
+        .with_context(|| format!("no frame passed; it dropped {:?}", firewall.drops()))?;
     thread::sleep(WARM);
     let (before, start) = (passed(&firewall)?, Instant::now());
     thread::sleep(MEASURED);
     let (after, seconds) = (passed(&firewall)?, start.elapsed().as_secs_f64());
-    ensure!(
-        after > before,
-        "no frame passed; it dropped {:?}\n{}",
-        firewall.drops()?,
-        generator_said(folder.path())
-    );
+    ensure!(after > before, "frames stopped passing; it dropped {:?}", firewall.drops()?);
     Ok(mega(count(after - before) / seconds))
 }
 
@@ -61,9 +59,16 @@ fn receive_only(size: u32, flows: u32) -> Result<f64> {
     let folder = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
     let socket = folder.path().join("vhost.sock");
     let _receiver = dpdk::receiver(&socket, folder.path())?;
-    let _generator = dpdk::generator(&socket, size, flows, folder.path())?;
-    thread::sleep(WARM + MEASURED);
-    dpdk::received_per_second(folder.path()).map(mega)
+    let mut generator = dpdk::generator(&socket, size, flows, folder.path())?;
+    generator
+        .wait_until(PATIENCE, || !dpdk::receive_rates(folder.path()).is_empty())
+        .context("the receiver received nothing")?;
+    thread::sleep(WARM);
+    let warm = dpdk::receive_rates(folder.path()).len();
+    thread::sleep(MEASURED);
+    let rates = dpdk::receive_rates(folder.path());
+    let rate = quiet::median(rates.get(warm..).unwrap_or_default());
+    rate.map(mega).context("the receiver reported nothing more")
 }
 
 fn rules() -> String {
@@ -81,10 +86,6 @@ rules:
 fn passed(firewall: &Firewall) -> Result<u64> {
     let stats = firewall.stats()?;
     stats.pointer("/rules/flows/frames").and_then(Value::as_u64).context("stats without the rule's frames")
-}
-
-fn generator_said(folder: &Path) -> String {
-    fs::read_to_string(folder.join("generator.log")).unwrap_or_default()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a count of frames stays far below 2^52")]

@@ -15,6 +15,9 @@ use super::{
     TX, WRITE,
 };
 
+/// A virtio-net header, and the frame behind it.
+pub type Received = (Vec<u8>, Vec<u8>);
+
 /// How a frame is laid out in descriptors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
@@ -28,6 +31,8 @@ pub enum Layout {
     IndirectBytes,
     /// Header and frame in an indirect table of two.
     Indirect,
+    /// The first bytes each in a buffer of its own and the rest in one, in an indirect table.
+    Crumbs(usize),
 }
 
 impl Guest {
@@ -58,8 +63,13 @@ impl Guest {
             Layout::Split(first) => vec![first, bytes.len() - first],
             Layout::Bytes | Layout::IndirectBytes => vec![1; bytes.len()],
             Layout::Indirect => vec![header.len(), frame.len()],
+            Layout::Crumbs(most) => {
+                let crumbs = most.min(bytes.len());
+                let rest = bytes.len() - crumbs;
+                std::iter::repeat_n(1, crumbs).chain((rest > 0).then_some(rest)).collect()
+            }
         };
-        let indirect = matches!(layout, Layout::IndirectBytes | Layout::Indirect);
+        let indirect = matches!(layout, Layout::IndirectBytes | Layout::Indirect | Layout::Crumbs(_));
         self.write_chain(at, &chain, indirect)?;
         self.transmit(0)?.pop().map(|(_, length)| length).ok_or_else(|| "the frame did not come back".into())
     }
@@ -130,20 +140,23 @@ impl Guest {
     /// # Errors
     /// They did not come in time.
     pub fn wait_used(&mut self, index: usize, count: usize) -> Outcome<Vec<(u32, u32)>> {
-        let event_idx = self.has(VIRTIO_RING_F_EVENT_IDX);
-        let memory = self.memory.clone();
-        let ring = self.ring_mut(index);
         let start = Instant::now();
         let mut used = Vec::new();
         loop {
-            used.extend(ring.take_used(&memory, event_idx)?);
+            used.extend(self.take_used(index)?);
             if used.len() >= count {
                 return Ok(used);
             }
-            if !wait_for(&ring.call, PATIENCE.saturating_sub(start.elapsed()))? {
+            if !wait_for(&self.ring(index).call, PATIENCE.saturating_sub(start.elapsed()))? {
                 return Err(format!("{} of {count} used elements came in time", used.len()).into());
             }
         }
+    }
+
+    fn take_used(&mut self, index: usize) -> Outcome<Vec<(u32, u32)>> {
+        let event_idx = self.has(VIRTIO_RING_F_EVENT_IDX);
+        let memory = self.memory.clone();
+        self.ring_mut(index).take_used(&memory, event_idx)
     }
 
     /// Posts buffers of `length` bytes in the first `count` descriptors of the receive ring and kicks.
@@ -173,23 +186,54 @@ impl Guest {
     ///
     /// # Errors
     /// None came in time, or header, lengths and buffers do not hold together.
-    pub fn receive(&mut self) -> Outcome<(Vec<u8>, Vec<u8>)> {
-        let mut used = self.wait_used(RX, 1)?;
+    pub fn receive(&mut self) -> Outcome<Received> {
+        let used = self.wait_used(RX, 1)?;
+        let (received, rest) = self.assemble(&used)?;
+        // All of a frame's buffers show at once: a driver does not wait for the rest.
+        if rest.is_empty() { Ok(received) } else { Err("more buffers came than belong to the frame".into()) }
+    }
+
+    /// What came so far: headers and frames. Every buffer is posted again, with `length` bytes.
+    ///
+    /// # Errors
+    /// Header, lengths and buffers of a frame do not hold together.
+    pub fn received(&mut self, length: u32) -> Outcome<Vec<Received>> {
+        let used = self.take_used(RX)?;
+        let mut frames = Vec::new();
+        let mut rest = used.as_slice();
+        while !rest.is_empty() {
+            let (received, behind) = self.assemble(rest)?;
+            frames.push(received);
+            rest = behind;
+        }
+        for (id, _) in &used {
+            self.post_buffer(u16::try_from(*id)?, length)?;
+        }
+        if !used.is_empty() {
+            self.kick(RX)?;
+        }
+        Ok(frames)
+    }
+
+    /// The frame that starts with the first of these used elements, and the elements behind it.
+    fn assemble<'a>(&self, used: &'a [(u32, u32)]) -> Outcome<(Received, &'a [(u32, u32)])> {
         let header_len = self.header_len();
         let mut bytes = self.buffer(used.first().copied().ok_or("nothing came")?)?;
         let count = match bytes.get(10..12) {
             Some(&[low, high]) if header_len == 12 => u16::from_le_bytes([low, high]),
             _ => 1,
         };
-        // All of a frame's buffers show at once: a driver does not wait for the rest.
-        if used.len() != usize::from(count) {
-            return Err(format!("{} buffers came at once, {count} belong to the frame", used.len()).into());
+        let (mine, rest) = used
+            .split_at_checked(usize::from(count))
+            .ok_or_else(|| format!("{} buffers came at once, {count} belong to the frame", used.len()))?;
+        for element in mine.iter().skip(1) {
+            bytes.extend(self.buffer(*element)?);
         }
-        for element in used.drain(1..) {
-            bytes.extend(self.buffer(element)?);
+        if bytes.len() < header_len {
+            return Err("a buffer without a whole header".into());
         }
         let frame = bytes.split_off(header_len);
-        Ok((bytes, frame))
+        Ok(((bytes, frame), rest))
     }
 
     fn buffer(&self, (id, length): (u32, u32)) -> Outcome<Vec<u8>> {

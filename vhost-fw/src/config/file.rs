@@ -26,6 +26,8 @@ const KEYS: &[&str] = &[
     "mac",
     "mtu",
     "max-connections",
+    "poll",
+    "pin",
     "decision-log",
     "log-level",
     "allow-missing-sandbox",
@@ -52,12 +54,14 @@ fn settings(document: &Node<'_>, problems: &mut Problems) -> Option<DeviceArgs> 
     let control = path(&fields, "control", problems);
     let decision_log = path(&fields, "decision-log", problems);
     let client = fields.get("client").and_then(|node| read::boolean(node, "client", problems));
+    let poll = fields.get("poll").and_then(|node| read::boolean(node, "poll", problems));
     let open = fields.get("allow-missing-sandbox");
     let open = open.and_then(|node| read::boolean(node, "allow-missing-sandbox", problems));
     let tap_fd =
         fields.get("tap-fd").and_then(|node| read::number(node, "tap-fd", 3_u16, u16::MAX, problems));
     let mut sixteen = |key| fields.get(key).and_then(|node| read::number(node, key, 0, u16::MAX, problems));
-    let (queues, queue_size, mtu) = (sixteen("queues"), sixteen("queue-size"), sixteen("mtu"));
+    let (queues, queue_size) = (sixteen("queues"), sixteen("queue-size"));
+    let (mtu, pin) = (sixteen("mtu"), sixteen("pin"));
     let max_connections = fields
         .get("max-connections")
         .and_then(|node| read::number(node, "max-connections", 1, u32::MAX, problems));
@@ -77,6 +81,8 @@ fn settings(document: &Node<'_>, problems: &mut Problems) -> Option<DeviceArgs> 
         mac: fields.get("mac").and_then(|node| read::parsed(node, "mac", "a MAC address", problems)),
         mtu,
         max_connections,
+        poll: poll.unwrap_or_default(),
+        pin,
         decision_log,
         log_level: fields
             .get("log-level")

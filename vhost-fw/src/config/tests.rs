@@ -31,6 +31,7 @@ fn the_help_fits_one_page() {
 fn the_least_command_line_gets_every_default() {
     let config = device(LEAST).unwrap();
     assert_eq!((config.queue_size, config.max_connections, config.client), (1024, 65_536, false));
+    assert_eq!((config.poll, config.pin), (false, None));
     assert_eq!(config.uplink, UplinkChoice::Null);
 }
 

@@ -64,9 +64,11 @@ impl<'m> View<'m> {
             event_idx: acked.event_idx(),
             indirect: acked.indirect(),
         };
-        // Both indices can be loaded: whatever else is loaded below has the same alignment and lies within.
+        // What is loaded and stored below has these alignments (virtio 1.2 section 2.7 asks for no less) and lies
+        // within. No ring is empty: the queue's owner refuses that.
+        view.descriptors.load::<u64>(0, Ordering::Relaxed).map_err(|_| Stopped::Unmapped)?;
         view.avail.load::<u16>(INDEX, Ordering::Relaxed).map_err(|_| Stopped::Unmapped)?;
-        view.used.load::<u16>(INDEX, Ordering::Relaxed).map_err(|_| Stopped::Unmapped)?;
+        view.used.load::<u32>(HEAD, Ordering::Relaxed).map_err(|_| Stopped::Unmapped)?;
         Ok(view)
     }
 
@@ -90,21 +92,28 @@ impl<'m> View<'m> {
         if index >= self.size {
             return None;
         }
-        self.descriptors.read_obj(DESCRIPTOR * usize::from(index)).ok()
+        let half = |offset| {
+            self.descriptors
+                .load(DESCRIPTOR * usize::from(index) + offset, Ordering::Relaxed)
+                .map(u64::from_le)
+        };
+        let address = half(0).ok()?;
+        let [l0, l1, l2, l3, f0, f1, n0, n1] = half(8).ok()?.to_le_bytes();
+        let length = u32::from_le_bytes([l0, l1, l2, l3]);
+        Some(Descriptor::new(address, length, u16::from_le_bytes([f0, f1]), u16::from_le_bytes([n0, n1])))
     }
 
     /// Writes the used element at `position`; the driver sees it after [`Cursor::publish`].
     pub(crate) fn write_used(&self, position: u16, id: u16, length: u32) {
-        let [a, b] = id.to_le_bytes();
-        let [c, d, e, f] = length.to_le_bytes();
         let offset = HEAD + USED_ELEMENT * self.place(position);
         // Within the table by construction, so there is no error to meet.
-        let _ = self.used.write_slice(&[a, b, 0, 0, c, d, e, f], offset);
+        let _ = self.used.store(u32::from(id).to_le(), offset, Ordering::Relaxed);
+        let _ = self.used.store(length.to_le(), offset + USED_ELEMENT / 2, Ordering::Relaxed);
     }
 
     fn place(&self, position: u16) -> usize {
-        // The size is never 0: the queue's owner refuses that.
-        usize::from(position.checked_rem(self.size).unwrap_or(0))
+        // The size is a power of two: the queue's owner refuses any other.
+        usize::from(position & self.size.wrapping_sub(1))
     }
 
     fn avail_index(&self, order: Ordering) -> u16 {

@@ -24,6 +24,21 @@ pub(crate) enum Placed {
     TooSmall,
 }
 
+/// The receive ring for a batch.
+pub(crate) struct Buffers<'v, 'm> {
+    view: &'v View<'m>,
+    memory: &'m Memory,
+    acked: Acked,
+    /// The buffers of one frame after the other.
+    slices: Vec<Slice<'m>>,
+}
+
+impl<'v, 'm> Buffers<'v, 'm> {
+    pub(crate) const fn new(view: &'v View<'m>, memory: &'m Memory, acked: Acked) -> Self {
+        Self { view, memory, acked, slices: Vec::new() }
+    }
+}
+
 /// Puts frames into the guest's buffers.
 #[derive(Default)]
 pub(crate) struct Placer {
@@ -41,27 +56,24 @@ impl Placer {
     /// was asked before; nothing shows until [`Cursor::publish`].
     pub(crate) fn place(
         &mut self,
-        view: &View<'_>,
-        memory: &Memory,
+        buffers: &mut Buffers<'_, '_>,
         cursor: &mut Cursor,
-        acked: Acked,
         permit: Permit,
         bytes: &mut [u8],
     ) -> Placed {
         permit.finish(bytes);
-        let header_len = acked.header_len();
+        let header_len = buffers.acked.header_len();
         let Some(frame) = bytes.get(..permit.length()) else { return Placed::TooSmall };
-        let mut slices = Vec::with_capacity(16);
-        match self.reserve(view, memory, cursor, header_len + frame.len(), acked.mergeable(), &mut slices) {
+        match self.reserve(buffers, cursor, header_len + frame.len()) {
             Room::Enough => {}
             Room::NotYet => return Placed::NoRoom(permit),
             Room::Never => return Placed::TooSmall,
         }
         let header = self.header(permit.vnet());
-        let mut scatter = Scatter::new(&slices);
+        let mut scatter = Scatter::new(&buffers.slices);
         scatter.put(header.get(..header_len).unwrap_or(&header));
         scatter.put(frame);
-        self.commit(view, cursor, header_len + frame.len());
+        self.commit(buffers.view, cursor, header_len + frame.len());
         Placed::Yes
     }
 
@@ -72,20 +84,14 @@ impl Placer {
 
     /// Reserves chains for `need` bytes. Chains that are bad are retired on the way, and with them the good ones
     /// reserved before them: the ring completes in order.
-    fn reserve<'m>(
-        &mut self,
-        view: &View<'m>,
-        memory: &'m Memory,
-        cursor: &mut Cursor,
-        need: usize,
-        mergeable: bool,
-        slices: &mut Vec<Slice<'m>>,
-    ) -> Room {
+    fn reserve(&mut self, buffers: &mut Buffers<'_, '_>, cursor: &mut Cursor, need: usize) -> Room {
+        let Buffers { view, memory, acked, slices } = buffers;
         self.reserved.clear();
+        slices.clear();
         let mut position = cursor.next();
         let mut capacity = 0_usize;
         while capacity < need {
-            if !mergeable && !self.reserved.is_empty() {
+            if !acked.mergeable() && !self.reserved.is_empty() {
                 return Room::Never;
             }
             if position == cursor.seen() {

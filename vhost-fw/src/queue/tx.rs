@@ -18,21 +18,21 @@ const SLICES_MAX: usize = 2048;
 
 /// One frame of a batch.
 pub(crate) struct Slot {
-    vnet: VnetHeader,
-    head: [u8; HEAD_LEN],
-    head_len: usize,
+    /// The virtio-net header as the driver wrote it, and the head behind it: copied together, once.
+    copied: [u8; VnetHeader::LEN + HEAD_LEN],
+    /// Where the head stands in `copied`.
+    head: Range<usize>,
     length: usize,
-    /// Its buffers behind the head, in the batch's slices.
+    /// Its buffers in the batch's slices: all of them, and once the head is copied those behind it.
     rest: Range<usize>,
 }
 
 impl Slot {
-    const EMPTY: Self =
-        Self { vnet: VnetHeader::NONE, head: [0; HEAD_LEN], head_len: 0, length: 0, rest: 0..0 };
+    const EMPTY: Self = Self { copied: [0; VnetHeader::LEN + HEAD_LEN], head: 0..0, length: 0, rest: 0..0 };
 
     /// The frame as it is judged.
     pub(crate) fn frame(&self) -> Frame<'_> {
-        Frame { direction: Direction::Out, bytes: self.head(), length: self.length, vnet: self.vnet }
+        Frame { direction: Direction::Out, bytes: self.head(), length: self.length, vnet: self.vnet() }
     }
 
     /// Whole length in bytes, without the virtio-net header.
@@ -40,24 +40,29 @@ impl Slot {
         self.length
     }
 
-    pub(crate) const fn vnet(&self) -> VnetHeader {
-        self.vnet
+    /// What the driver claims. A header from before virtio 1.0 is shorter: what it lacks is 0.
+    pub(crate) fn vnet(&self) -> VnetHeader {
+        let Some(mut header) = self.copied.first_chunk().copied() else { return VnetHeader::NONE };
+        for byte in header.iter_mut().skip(self.head.start) {
+            *byte = 0;
+        }
+        VnetHeader::from_bytes(header)
     }
 
     pub(crate) fn head(&self) -> &[u8] {
-        self.head.get(..self.head_len).unwrap_or_default()
+        self.copied.get(self.head.clone()).unwrap_or_default()
     }
 
     /// The private head, to be finished and sent, and where the rest stands in the batch's slices.
     pub(crate) fn parts(&mut self) -> (&mut [u8], Range<usize>) {
-        (self.head.get_mut(..self.head_len).unwrap_or_default(), self.rest.clone())
+        (self.copied.get_mut(self.head.clone()).unwrap_or_default(), self.rest.clone())
     }
 
     /// Puts the whole frame together in `whole`: the head that was judged, and the rest, copied now.
     pub(crate) fn fetch<'w>(&self, slices: &mut [Slice<'_>], whole: &'w mut [u8]) -> &'w mut [u8] {
         let Some(whole) = whole.get_mut(..self.length) else { return Default::default() };
-        let (head, rest) = whole.split_at_mut(self.head_len.min(self.length));
-        head.copy_from_slice(self.head.get(..head.len()).unwrap_or_default());
+        let (head, rest) = whole.split_at_mut(self.head.len().min(self.length));
+        head.copy_from_slice(self.head().get(..head.len()).unwrap_or_default());
         take(slices.get_mut(self.rest.clone()).unwrap_or_default(), rest);
         whole
     }
@@ -77,6 +82,9 @@ impl Batch {
     }
 
     /// Takes up to a batch of the `waiting` chains and copies their heads. `slices` gets the buffers.
+    ///
+    /// Heads are copied after the last chain was walked, one close behind the other: the guest wrote them on another
+    /// core, and so they are waited for together.
     pub(crate) fn collect<'m>(
         &mut self,
         view: &View<'m>,
@@ -102,9 +110,13 @@ impl Batch {
             };
             let Some(length) = total.checked_sub(header_len) else { continue };
             if let Some(slot) = self.slots.get_mut(self.good) {
-                slot.fill(slices.get_mut(start..).unwrap_or_default(), start, header_len, length);
+                slot.length = length;
+                slot.rest = start..slices.len();
                 self.good += 1;
             }
+        }
+        for slot in self.slots.iter_mut().take(self.good) {
+            slot.copy_head(slices, header_len);
         }
     }
 
@@ -134,16 +146,10 @@ impl Batch {
 }
 
 impl Slot {
-    fn fill(&mut self, slices: &mut [Slice<'_>], start: usize, header_len: usize, length: usize) {
-        let mut header = [0; VnetHeader::LEN];
-        self.length = length;
-        self.head_len = length.min(HEAD_LEN);
-        let end = start + slices.len();
-        let used_up = take(slices, header.get_mut(..header_len).unwrap_or_default());
-        let behind = slices.get_mut(used_up..).unwrap_or_default();
-        let used_up = used_up + take(behind, self.head.get_mut(..self.head_len).unwrap_or_default());
-        self.vnet = VnetHeader::from_bytes(header);
-        self.rest = start + used_up..end;
+    fn copy_head(&mut self, slices: &mut [Slice<'_>], header_len: usize) {
+        self.head = header_len..header_len + self.length.min(HEAD_LEN);
+        let copied = self.copied.get_mut(..self.head.end).unwrap_or_default();
+        self.rest.start += take(slices.get_mut(self.rest.clone()).unwrap_or_default(), copied);
     }
 }
 

@@ -4,7 +4,8 @@
 //!
 //! A call that is not listed ends the process. A few calls that libraries make on their own, and get on without, are
 //! refused with ENOSYS instead: `clone3` (its flags lie in memory, where no filter sees them; glibc falls back to
-//! `clone`), and in data threads `openat` (glibc asks /proc before it gives memory back) and `mremap` (it copies).
+//! `clone`), and in data threads `openat` (glibc asks /proc before it gives memory back), `mremap` (it copies) and
+//! `sched_yield` (the standard library's channels wait with it for somebody who is just sending; they spin).
 
 use std::collections::BTreeMap;
 use std::ffi::{c_int, c_long};
@@ -138,9 +139,11 @@ impl Filters {
 }
 
 #[cfg(target_arch = "x86_64")]
-const REFUSED_IN_DATA: &[c_long] = &[libc::SYS_openat, libc::SYS_open, libc::SYS_mremap, libc::SYS_clone3];
+const REFUSED_IN_DATA: &[c_long] =
+    &[libc::SYS_openat, libc::SYS_open, libc::SYS_mremap, libc::SYS_sched_yield, libc::SYS_clone3];
 #[cfg(not(target_arch = "x86_64"))]
-const REFUSED_IN_DATA: &[c_long] = &[libc::SYS_openat, libc::SYS_mremap, libc::SYS_clone3];
+const REFUSED_IN_DATA: &[c_long] =
+    &[libc::SYS_openat, libc::SYS_mremap, libc::SYS_sched_yield, libc::SYS_clone3];
 
 /// Whether the kernel takes filters: a thread that ends at once enters one that allows everything.
 pub(super) fn is_available() -> bool {

@@ -10,20 +10,32 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use fw_engine::{FRAME_LEN_MAX, VnetHeader};
+use fw_engine::{FRAME_LEN_MAX, HEAD_LEN, VnetHeader};
 use vm_memory::VolatileSlice;
 
 /// Most parts handed to the kernel as they are: header, head, and the fragments a Linux guest spreads a
 /// super-segment over (17), with room to spare.
 const PARTS_MAX: usize = 24;
 
-/// Private room for a tail cut into more parts than one write takes well.
+/// Private room for what is better copied than handed to the kernel in parts: a short frame, and a tail cut into
+/// more parts than one write takes well.
 #[derive(Debug)]
 pub(super) struct Spare(Box<[u8]>);
 
 impl Spare {
     pub(super) fn new() -> Self {
         Self(vec![0; FRAME_LEN_MAX].into_boxed_slice())
+    }
+
+    /// Puts header and a short head side by side: less work than the kernel has with a list of parts.
+    fn join(&mut self, vnet: &[u8; VnetHeader::LEN], head: &[u8]) -> &[u8] {
+        if let Some((header, behind)) = self.0.split_first_chunk_mut()
+            && let Some(to) = behind.get_mut(..head.len())
+        {
+            *header = *vnet;
+            to.copy_from_slice(head);
+        }
+        self.0.get(..VnetHeader::LEN + head.len()).unwrap_or_default()
     }
 
     /// Copies the tail together; `EMSGSIZE` if it is longer than any frame.
@@ -48,6 +60,11 @@ pub(super) fn write_frame(
     tail: &[VolatileSlice<'_>],
     spare: &mut Spare,
 ) -> io::Result<()> {
+    if tail.is_empty() && head.len() <= HEAD_LEN {
+        let record = spare.join(vnet, head);
+        rustix::io::retry_on_intr(|| rustix::io::write(fd, record))?;
+        return Ok(());
+    }
     if tail.len() + 2 <= PARTS_MAX {
         let tail = tail.iter().map(|part| (part.ptr_guard().as_ptr(), part.len()));
         return write_parts(fd, vnet, head, tail);

@@ -13,9 +13,8 @@ use super::desk::{Desk, GuestDoor};
 use super::outward::{open, tell};
 use super::{BATCH, Step, Worker};
 use crate::features::Acked;
-use crate::queue::memory::Memory;
-use crate::queue::ring::{Cursor, View};
-use crate::queue::rx::{Placed, Placer};
+use crate::queue::ring::Cursor;
+use crate::queue::rx::{Buffers, Placed, Placer};
 use crate::uplink::Uplink;
 use crate::vring::{Look, Ring};
 
@@ -99,7 +98,8 @@ impl Inward {
             return Err(Reason::RxBufferTooSmall);
         }
         let from = self.cursor.next();
-        let placed = self.placer.place(&view, live.memory(), &mut self.cursor, acked, permit, bytes);
+        let mut buffers = Buffers::new(&view, live.memory(), acked);
+        let placed = self.placer.place(&mut buffers, &mut self.cursor, permit, bytes);
         desk.count_bad(self.placer.take_bad());
         let call = self.cursor.publish(&view, from);
         live.settle(self.cursor.next(), call);
@@ -139,7 +139,7 @@ impl Inward {
     }
 
     /// Delivers in order while the guest has room.
-    fn deliver(&mut self, desk: &mut Desk, view: &View<'_>, memory: &Memory, acked: Acked) {
+    fn deliver(&mut self, desk: &mut Desk, mut buffers: Buffers<'_, '_>) {
         while let Some(item) = self.items.get_mut(self.first) {
             let permit = match std::mem::replace(&mut item.state, State::Done) {
                 State::Allowed(permit) => permit,
@@ -151,7 +151,7 @@ impl Inward {
             let start = PLACE * self.first + VnetHeader::LEN;
             let end = PLACE * self.first + item.length;
             let bytes = self.arena.get_mut(start..end).unwrap_or_default();
-            match self.placer.place(view, memory, &mut self.cursor, acked, permit, bytes) {
+            match self.placer.place(&mut buffers, &mut self.cursor, permit, bytes) {
                 Placed::Yes => {}
                 Placed::NoRoom(permit) => {
                     item.state = State::Allowed(permit);
@@ -214,7 +214,7 @@ impl Worker {
         }
         judge(inward, &mut self.desk, &mut self.answers, now);
         let from = inward.cursor.next();
-        inward.deliver(&mut self.desk, &view, live.memory(), self.acked);
+        inward.deliver(&mut self.desk, Buffers::new(&view, live.memory(), self.acked));
         let call = inward.cursor.publish(&view, from);
         live.settle(inward.cursor.next(), call);
         let mut door =

@@ -51,7 +51,8 @@ fn place(guest: &Guest, cursor: &mut Cursor, placer: &mut Placer, frame: (Permit
     let view = guest.open(cursor);
     cursor.waiting(&view).unwrap();
     let from = cursor.next();
-    let placed = placer.place(&view, &guest.memory, cursor, guest.acked, permit, &mut bytes);
+    let mut buffers = Buffers::new(&view, &guest.memory, guest.acked);
+    let placed = placer.place(&mut buffers, cursor, permit, &mut bytes);
     cursor.publish(&view, from);
     placed
 }
