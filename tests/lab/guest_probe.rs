@@ -127,13 +127,15 @@ fn udp_echo(socket: &UdpSocket, token: &[u8]) -> io::Result<()> {
 /// Sends `count` datagrams of growing size one after the other and counts the echoes.
 fn burst(peer: SocketAddr, count: u32) -> io::Result<String> {
     let socket = udp_towards(peer)?;
-    socket.set_read_timeout(Some(Duration::from_millis(500)))?;
+    // Long enough for a busy machine: what is missing then was lost.
+    socket.set_read_timeout(Some(PATIENCE * 2))?;
     let mut echoed = 0_u32;
     for number in 0..count {
         let mut token = number.to_be_bytes().to_vec();
         token.resize(usize::try_from(16 + (number * 7) % 1200).unwrap_or(16), 0x5a);
-        if udp_echo(&socket, &token).is_ok() {
-            echoed += 1;
+        match udp_echo(&socket, &token) {
+            Ok(()) => echoed += 1,
+            Err(error) => return Ok(format!("echoed {echoed}/{count}, then {}", outcome(Err(error)))),
         }
     }
     Ok(format!("echoed {echoed}/{count}"))

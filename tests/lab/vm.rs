@@ -68,8 +68,12 @@ impl Vm {
             Vmm::CloudHypervisor(program) => cloud_hypervisor(program, image, spec, &agent)?,
         };
         let mut process = Process::start(&spec.name, &mut command, folder)?;
-        process.wait_until(Duration::from_secs(20), || agent.exists())?;
-        let agent = Agent::connect(&agent)?;
+        let mut line = None;
+        process.wait_until(Duration::from_secs(20), || {
+            line = Agent::connect(&agent).ok();
+            line.is_some()
+        })?;
+        let agent = line.context("no line to the guest")?;
         Ok(Self { name: spec.name.clone(), process, agent, fast: rung.is_fast() })
     }
 

@@ -132,7 +132,7 @@ fn a_borrowed_address_is_not_heard(site: &mut Site) -> Outcome {
 }
 
 fn fragments_arrive_whole(site: &mut Site) -> Outcome {
-    for command in ["ping -c 3 -W 3 -s 4000", "ping6 -c 3 -W 3 -s 4000"] {
+    for command in ["ping -c 3 -W 10 -s 4000", "ping6 -c 3 -W 10 -s 4000"] {
         let target = if command.starts_with("ping6") { WEB.v6 } else { WEB.v4 };
         let said = site.client.vm.must(&format!("busybox {command} {target}"))?;
         ensure!(said.contains(" 0% packet loss"), "{said}");
