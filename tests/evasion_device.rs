@@ -234,6 +234,9 @@ fn is_right(frame: &Frame, told: &Told, answer: &Answer, fate: &Fate) -> Result<
     if fate.verdict != said {
         return Err(format!("{} ({:?}) instead of {said} ({})", fate.verdict, fate.drops, answer.reason));
     }
+    if said == "hold" && answer.reason != Reason::FragmentHeld.name() {
+        return Err(format!("held for {}", answer.reason));
+    }
     let counted = fate.drops.keys().any(|reason| reason.name() == answer.reason);
     if said == "drop" && !counted || said != "drop" && !fate.drops.is_empty() {
         return Err(format!("{} was counted as {:?}", answer.reason, fate.drops));

@@ -67,8 +67,8 @@ const OWNERS: &[&str] = &[
 
 /// Lines a file may have without its tests.
 const FILE_LINES: usize = 420;
-/// Lines the ground floor may have in all.
-const MODEL_LINES: usize = 1_250;
+/// Lines of code the ground floor may have in all.
+const MODEL_LINES: usize = 1_000;
 
 #[test]
 fn crates_import_only_what_their_floor_allows() {
@@ -180,7 +180,9 @@ fn only_the_verdict_and_the_pipeline_make_permits() {
 
 #[test]
 fn the_clock_is_read_in_one_place() {
-    for (path, text) in sources("vhost-fw") {
+    // A benchmark is no part of the product.
+    let is_bench = |path: &Path| path.components().any(|part| part.as_os_str() == "benches");
+    for (path, text) in sources("vhost-fw").into_iter().filter(|(path, _)| !is_bench(path)) {
         let code = without_tests(&path, &text);
         let mut lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
         let reads = lines.any(|line| line.contains("Instant::now") || line.contains("CLOCK_BOOTTIME"));
@@ -214,8 +216,9 @@ fn every_reason_is_provoked_by_some_test() {
     for reason in Reason::ALL {
         let variant = format!("Reason::{reason:?}");
         let named = format!("\"{}\"", reason.name());
+        let told = format!(": {} by ", reason.name());
         assert!(
-            tests.contains(&variant) || tests.contains(&named),
+            [variant, named, told].iter().any(|word| tests.contains(word)),
             "no test provokes {reason}: a reason nobody can cause is a word without meaning"
         );
     }
@@ -253,10 +256,9 @@ fn files_hold_one_idea() {
             path.display()
         );
     }
-    let model: usize = sources("vhost-fw/model/src")
-        .iter()
-        .map(|(path, text)| without_tests(path, text).lines().count())
-        .sum();
+    let is_code = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with("//");
+    let code = |(path, text): &(PathBuf, String)| without_tests(path, text).lines().filter(is_code).count();
+    let model: usize = sources("vhost-fw/model/src").iter().map(code).sum();
     assert!(model <= MODEL_LINES, "the ground floor has {model} lines: it holds nouns only");
 }
 

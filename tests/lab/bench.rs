@@ -81,7 +81,7 @@ const BENCHES: &[Bench] = &[
     Bench {
         name: "guests/tcp-tso",
         unit: "Mbit/s",
-        peer_name: "the same guests on bare taps",
+        peer_name: "the same guests on taps that QEMU serves itself",
         own_network: true,
         run: guests::tcp_tso,
     },

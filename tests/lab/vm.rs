@@ -142,6 +142,12 @@ impl Vm {
         self.process.id()
     }
 
+    /// The end of the VMM's log.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        self.process.log_tail()
+    }
+
     /// Lets the VM live on after this program; its process id.
     pub fn let_go(self) -> u32 {
         self.process.let_go()
@@ -213,7 +219,7 @@ fn cloud_hypervisor(program: &Path, image: &Image, spec: &Spec, agent: &Path) ->
     command.arg("--kernel").arg(&image.vmlinux).arg("--initramfs").arg(&image.initramfs);
     // One serial line: the kernel keeps quiet on it, and the agent's marks stand out from what init prints.
     command.arg("--cmdline").arg(orders(spec, "console=ttyS0 quiet", "ttyS0"));
-    command.args(["--cpus", "boot=1", "--memory", "size=256M,shared=on", "--console", "off"]);
+    command.args(["-v", "--cpus", "boot=1", "--memory", "size=256M,shared=on", "--console", "off"]);
     command.arg("--serial").arg(format!("socket={}", agent.display()));
     let net = match &spec.wire {
         Wire::VhostUser(socket) => {

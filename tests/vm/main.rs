@@ -95,8 +95,10 @@ fn on_rung(report: &mut Report, wing: &str, rung: Rung, image: &Image, steps: &[
         report.run(&name(wing, step), || (step.run)(&mut site));
         if report.failed() > failed {
             for place in [&site.web, &site.client] {
-                let log = place.firewall.log_tail().replace('\n', "\n    ");
-                report.say(&format!("    the firewall of {} said last:\n    {log}", place.end.name));
+                for (who, log) in [("firewall", place.firewall.log_tail()), ("VMM", place.vm.log_tail())] {
+                    let log = log.replace('\n', "\n    ");
+                    report.say(&format!("    the {who} of {} said last:\n    {log}", place.end.name));
+                }
             }
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use fw_tests::host;
 use fw_tests::probe::{Expected, Family, Finding, Probe, Service};
-use fw_tests::site::{CLIENT, Place, Site, WEB, Who};
+use fw_tests::site::{Place, Site, WEB, Who};
 use fw_tests::suite::Size;
 use serde_json::Value;
 
@@ -149,15 +149,24 @@ fn a_burst_of_datagrams_comes_back(site: &mut Site) -> Outcome {
 }
 
 fn tcp_with_segmentation_offload_loses_nothing(site: &mut Site) -> Outcome {
-    let megabytes = match Size::asked() {
-        _ if nested::is_inside() => 32,
-        Size::Fast => 64,
-        Size::Whole => 1024,
-        Size::Long => 8192,
+    // The rest is still under way when the counters are read: how iperf3 ends its stream is not what is asked here.
+    let (megabytes, rest) = match Size::asked() {
+        _ if nested::is_inside() => (8, 8),
+        Size::Fast => (64, 64),
+        Size::Whole => (1024, 256),
+        Size::Long => (8192, 1024),
     };
     let before = counters(site)?;
-    stream(site, megabytes)?;
-    let after = counters(site)?;
+    start_stream(site, megabytes + rest)?;
+    let end = Instant::now() + patience(megabytes);
+    let after = loop {
+        let now = counters(site)?;
+        if now.bytes - before.bytes >= megabytes << 20 {
+            break now;
+        }
+        ensure!(Instant::now() < end, "{} bytes in {:?}", now.bytes - before.bytes, patience(megabytes));
+        thread::sleep(Duration::from_millis(20));
+    };
     ensure!(after.drops == before.drops, "drops went from {:?} to {:?}", before.drops, after.drops);
     ensure!(
         after.tap_drops == before.tap_drops,
@@ -165,44 +174,68 @@ fn tcp_with_segmentation_offload_loses_nothing(site: &mut Site) -> Outcome {
         before.tap_drops,
         after.tap_drops
     );
-    let frames = after.out - before.out;
-    let each = (megabytes << 20) / frames.max(1);
-    ensure!(
-        each > 4000,
-        "{frames} frames of {each} bytes for {megabytes} MB: that was no segmentation offload"
-    );
-    Ok(None)
+    let each = (after.bytes - before.bytes) / (after.out - before.out).max(1);
+    ensure!(each > 2000, "frames had {each} bytes in the middle: that was no segmentation offload");
+    end_stream(site, megabytes, rest).map(|()| None)
 }
 
 fn a_little_tcp_arrives(site: &mut Site) -> Outcome {
-    stream(site, 16).map(|()| None)
+    start_stream(site, 24)?;
+    end_stream(site, 16, 8).map(|()| None)
 }
 
-/// Sends this much from the client to the web guest and makes sure that it arrived.
-fn stream(site: &mut Site, megabytes: u64) -> Result<()> {
-    // The receiver stops counting when the sender is done: what is then still under way comes on top.
-    let command = format!("iperf3 -c {} -n {}M -i 0 -J --connect-timeout 5000", WEB.v4, megabytes + 16);
-    let patience = Duration::from_secs(60 + megabytes / 2);
-    let answer = site.client.vm.run_within(&command, patience)?;
-    let said: Value =
-        serde_json::from_str(&answer.text).with_context(|| format!("iperf3 said: {}", answer.text))?;
-    let received = said.pointer("/end/sum_received/bytes").and_then(Value::as_u64).unwrap_or(0);
-    ensure!(received >= megabytes << 20, "{received} bytes arrived; iperf3 said: {}", answer.text);
+/// The slowest machine is one that is emulated in an emulated one.
+fn patience(megabytes: u64) -> Duration {
+    Duration::from_secs(if nested::is_inside() { 240 } else { 60 + megabytes / 2 })
+}
+
+/// Starts sending this much from the client to the web guest.
+fn start_stream(site: &mut Site, megabytes: u64) -> Result<()> {
+    let command = format!(
+        "rm -f /tmp/stream.done; (iperf3 -c {} -n {megabytes}M -i 0 -J --connect-timeout 5000 >/tmp/stream 2>&1; \
+         touch /tmp/stream.done) &",
+        WEB.v4
+    );
+    site.client.vm.must(&command).map(drop)
+}
+
+/// Waits for the end and makes sure that this much arrived. The receiver stops counting when the sender is done: of
+/// the rest, some may be missing.
+fn end_stream(site: &mut Site, megabytes: u64, rest: u64) -> Result<()> {
+    let end = Instant::now() + patience(megabytes + rest);
+    while site.client.vm.run("test -e /tmp/stream.done")?.status != 0 {
+        ensure!(Instant::now() < end, "the stream does not end");
+        thread::sleep(Duration::from_millis(200));
+    }
+    let said = site.client.vm.must("cat /tmp/stream")?;
+    let told: Value = serde_json::from_str(&said).with_context(|| format!("iperf3 said: {said}"))?;
+    let received = told.pointer("/end/sum_received/bytes").and_then(Value::as_u64).unwrap_or(0);
+    ensure!(received >= megabytes << 20, "{received} bytes arrived; iperf3 said: {said}");
     Ok(())
 }
+
+/// What neighbours' solicitations and announcements to everybody meet, at any time.
+const NOISE: [&str; 3] = ["default-drop", "dhcp-refused", "group-message-refused"];
 
 struct Counters {
     drops: [BTreeMap<String, u64>; 2],
     tap_drops: BTreeMap<String, u64>,
     out: u64,
+    bytes: u64,
 }
 
 fn counters(site: &Site) -> Result<Counters> {
-    let out = site.client.firewall.stats()?.pointer("/frames/out").and_then(Value::as_u64);
+    let stats = site.client.firewall.stats()?;
+    let number = |place: &str| stats.pointer(place).and_then(Value::as_u64);
+    let mut drops = [site.client.firewall.drops()?, site.web.firewall.drops()?];
+    for drops in &mut drops {
+        drops.retain(|reason, _| !NOISE.contains(&reason.as_str()));
+    }
     Ok(Counters {
-        drops: [site.client.firewall.drops()?, site.web.firewall.drops()?],
+        drops,
         tap_drops: host::tap_drops()?,
-        out: out.context("stats without frames")?,
+        out: number("/frames/out").context("stats without frames")?,
+        bytes: number("/rules/local/bytes").context("stats without the rule's bytes")?,
     })
 }
 
@@ -265,15 +298,9 @@ fn nothing_passes_without_a_firewall_and_a_restarted_one_serves_again(site: &mut
     site.web.firewall.kill();
     ensure!(site.run_as(Who::Client, &ping)?.trim() == "closed", "a guest was reached without a firewall");
     site.web.firewall.revive()?;
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + Duration::from_secs(60);
     while site.run_as(Who::Client, &ping)?.trim() != "open" {
-        ensure!(
-            Instant::now() < end,
-            "{} is not reached again after {} s; {}",
-            CLIENT.name,
-            30,
-            site.web.firewall.log_tail()
-        );
+        ensure!(Instant::now() < end, "{} is not reached again within a minute", WEB.name);
     }
     all_right(site, PASSING)
 }

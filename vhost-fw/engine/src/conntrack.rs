@@ -95,7 +95,7 @@ pub(crate) struct View {
     pub(crate) admitted: Admitted,
     pub(crate) remaining_ms: u64,
     pub(crate) peer_mac: MacAddr,
-    /// Of a TCP conn that got an answer.
+    /// Of a TCP conn that got an answer and has not ended.
     pub(crate) tcp: Option<ResetView>,
 }
 
@@ -351,13 +351,16 @@ impl Table {
         let flow = conn.flow();
         let opener = conn.opener();
         let [first, second] = conn.windows.ends;
+        // Whether the SYN/ACK has reached the opener nobody has said yet. If it has, the next byte is expected; if not,
+        // any number is right (RFC 9293 section 3.10.7.3).
+        let first_expects = if conn.state == State::SynReceived { second.end } else { first.acked };
+        let (first, second) = ((first_expects, first.end), (second.acked, second.end));
         let (guest, peer) = if opener == Direction::Out { (first, second) } else { (second, first) };
-        let is_tcp = flow.protocol == fw_model::Protocol::TCP && conn.state != State::SynSent;
-        let tcp = is_tcp.then_some(ResetView {
-            guest_sequence: guest.acked,
-            guest_ack: guest.end,
-            peer_sequence: peer.acked,
-            peer_ack: peer.end,
+        let tcp = conn.state.can_be_reset().then_some(ResetView {
+            guest_sequence: guest.0,
+            guest_ack: guest.1,
+            peer_sequence: peer.0,
+            peer_ack: peer.1,
         });
         Some(View {
             flow,

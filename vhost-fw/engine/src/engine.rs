@@ -79,7 +79,7 @@ impl Engine {
             table: Table::new(config.conns, config.conns / 4, config.hash_key),
             fragments: Fragments::new(usize::try_from(config.fragments).unwrap_or(0)),
             expectations: Expectations::new(),
-            meters: Meters::new(None),
+            meters: Meters::new(),
             ledger: Ledger::new(),
             sweep: None,
             swept: None,
@@ -96,6 +96,7 @@ impl Engine {
     /// Judges a batch (any number of frames; 32 is a good one), in order. `answers` is emptied first, its outbox
     /// excepted: that is the caller's to empty.
     pub fn judge(&mut self, batch: &[Frame<'_>], now: Tick, answers: &mut Answers) {
+        self.end_rules(now);
         pipeline::judge(&mut self.state, self.rules.as_deref(), &mut self.readings, batch, now, answers);
     }
 
@@ -108,12 +109,16 @@ impl Engine {
         self.state.table.set_limits(conns, limits.half_open.unwrap_or(conns / 4));
         self.state.fragments.set_limit(limits.fragments.unwrap_or(self.config.fragments) as usize);
         self.state.expectations.set_limit(limits.expectations.map_or(usize::MAX, |limit| limit as usize));
-        self.state.meters = Meters::new(Some(&limits));
+        self.state.meters.set_limits(&limits, now);
         self.state.link.mtu = set.nic.mtu.unwrap_or(self.config.mtu).into();
         let slots = self.state.ledger.put_in_force(set.rules.iter().map(|rule| &rule.id));
         self.state.epoch = self.state.epoch.wrapping_add(1);
         self.state.sweep = Some(Sweep { next_slot: 0, generation: set.generation });
-        self.rules = Some(Box::new(InForce::new(rules, slots, self.state.epoch, now)));
+        let rules = InForce::new(rules, slots, self.state.epoch, now);
+        self.rules = Some(Box::new(match self.rules.as_deref() {
+            Some(before) => rules.after(before),
+            None => rules,
+        }));
     }
 
     /// When [`Engine::expire`] has something to do next; `None` if never, as things are.
@@ -138,16 +143,24 @@ impl Engine {
         }
         let timed_out = self.state.fragments.expire(now);
         self.state.ledger.count_reasons(Reason::FragmentTimeout, timed_out);
-        let lost = self.state.fragments.take_lost();
-        self.state.ledger.count_reasons(Reason::FragmentOverlap, lost.overlap);
-        self.state.ledger.count_reasons(Reason::FragmentMalformed, lost.malformed);
-        self.state.ledger.count_reasons(Reason::FragmentLimit, lost.limit);
-        let Some(rules) = self.rules.as_deref_mut() else { return };
+        self.end_rules(now);
+        if let Some(rules) = self.rules.as_deref() {
+            self.state.sweep(rules, now, answers);
+        }
+    }
+
+    /// Ends the rules whose time is over. Asked before every batch too: no frame passes by a rule that has ended,
+    /// however late `expire` is called.
+    fn end_rules(&mut self, now: Tick) {
+        let Some(rules) =
+            self.rules.as_deref_mut().filter(|rules| rules.next_due().is_some_and(|due| due <= now))
+        else {
+            return;
+        };
         if rules.expire(now, self.state.epoch.wrapping_add(1)) {
             self.state.epoch = self.state.epoch.wrapping_add(1);
             self.state.sweep = Some(Sweep { next_slot: 0, generation: rules.generation() });
         }
-        self.state.sweep(rules, now, answers);
     }
 
     /// The living conns that match, `limit` at most.

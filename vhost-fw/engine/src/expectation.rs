@@ -2,9 +2,26 @@
 //!
 //! Knows which port asked, by which rule, and until when. Never knows who may answer: the rules say that.
 
-use fw_model::{Addr, FlowKey, Protocol};
+use fw_model::{Addr, Direction, FlowKey, Protocol};
 
+use crate::engine::State;
+use crate::in_force::InForce;
 use crate::time::Tick;
+
+impl State {
+    /// The place of the rule whose question to a group this frame answers, if it does and may.
+    pub(crate) fn expecting(
+        &self,
+        rules: &InForce,
+        flow: &FlowKey,
+        direction: Direction,
+        now: Tick,
+    ) -> Option<usize> {
+        let expected = self.expectations.find(flow, now).filter(|_| direction == Direction::In)?;
+        let may = expected.epoch == rules.epoch() && rules.may_answer(expected.place, flow.remote);
+        may.then_some(expected.place)
+    }
+}
 
 /// A UDP port of the guest that asked a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +50,10 @@ impl Expectations {
         Self { list: Vec::with_capacity(EXPECTATIONS_MAX), limit: EXPECTATIONS_MAX }
     }
 
-    /// Lowers the room; [`EXPECTATIONS_MAX`] at most.
+    /// Lowers the room; [`EXPECTATIONS_MAX`] at most. The oldest go.
     pub(crate) fn set_limit(&mut self, limit: usize) {
         self.limit = limit.min(EXPECTATIONS_MAX);
-        self.list.truncate(self.limit);
+        self.list.drain(..self.list.len().saturating_sub(self.limit));
     }
 
     pub(crate) fn add(&mut self, expected: Expected, now: Tick) {

@@ -11,8 +11,9 @@ use crate::engine::State;
 use crate::guard::{Cleared, GuardRule};
 use crate::headers::{Ether, Headers, Icmp, IcmpMessage, Ip, L4, Net, Tcp, TcpFlags, Udp};
 use crate::in_force::InForce;
-use crate::matcher::Match;
-use crate::pipeline::question;
+use crate::matcher::{Match, Question};
+use crate::pipeline::{is_group, question};
+use crate::revision::living_by;
 use crate::time::Tick;
 use crate::verdict::RuleSlot;
 
@@ -31,24 +32,49 @@ pub(crate) fn explain(state: &State, rules: &InForce, probe: &Probe, now: Tick) 
         Ok(Cleared::Allowed(rule)) => return passed(Reason::Guard, By::Guard, guard_rule(rule)),
         Ok(Cleared::Ask) => {}
     }
-    if let Some(slot) = living(state, &headers, probe, now) {
-        return passed(Reason::Established, By::Conn, named(slot));
-    }
     let Net::Ip(ip) = &headers.net else { return refused(Reason::EthertypeRefused, By::Guard, None) };
-    match rules.first_match(&question(probe.direction, ip)) {
+    let question = question(probe.direction, ip);
+    if is_group(&headers, ip) {
+        if matches!(ip.l4, L4::Tcp(_)) {
+            return refused(Reason::Martian, By::Guard, guard_rule(GuardRule::Sane));
+        }
+        return by_rules(state, rules, &question, Reason::Stateless);
+    }
+    if let Some(flow) = headers.flow(probe.direction) {
+        // A living conn has both of its ports written.
+        if let Some(explained) = living(state, rules, &flow, now).filter(|_| probe.source_port != 0) {
+            return explained;
+        }
+        if let Some(place) = state.expecting(rules, &flow, probe.direction, now) {
+            return allowed(state, rules, place, Reason::New);
+        }
+    }
+    by_rules(state, rules, &question, Reason::New)
+}
+
+fn by_rules(state: &State, rules: &InForce, question: &Question, allows: Reason) -> Explanation {
+    match rules.first_match(question) {
         Match::Rule(place) => {
-            let rule = named(rules.slot(place));
+            let rule = rules.slot(place).and_then(|slot| state.ledger.rule_id(slot)).cloned();
             match rules.action(place) {
-                Action::Allow if is_full(state, rules, place) => refused(Reason::RuleConns, By::Rule, rule),
-                Action::Allow => passed(Reason::New, By::Rule, rule),
+                Action::Allow => allowed(state, rules, place, allows),
                 Action::Drop | Action::Pass(_) => refused(Reason::RuleDrop, By::Rule, rule),
                 Action::Reject => rejected(Reason::RuleReject, By::Rule, rule),
             }
         }
-        Match::Default(DefaultAction::Allow) => passed(Reason::New, By::Default, None),
+        Match::Default(DefaultAction::Allow) => passed(allows, By::Default, None),
         Match::Default(DefaultAction::Drop) => refused(Reason::DefaultDrop, By::Default, None),
         Match::Default(DefaultAction::Reject) => rejected(Reason::DefaultReject, By::Default, None),
     }
+}
+
+/// By the rule at `place`, unless that has all the conns it may have.
+fn allowed(state: &State, rules: &InForce, place: usize, reason: Reason) -> Explanation {
+    let rule = rules.slot(place).and_then(|slot| state.ledger.rule_id(slot)).cloned();
+    if reason == Reason::New && is_full(state, rules, place) {
+        return refused(Reason::RuleConns, By::Rule, rule);
+    }
+    passed(reason, By::Rule, rule)
 }
 
 /// A refusal without an answer to the sender.
@@ -64,14 +90,16 @@ fn passed(reason: Reason, by: By, rule: Option<fw_model::RuleId>) -> Explanation
     Explanation { verdict: VerdictName::Pass, reason, by, rule }
 }
 
-/// The rule that admitted the living conn the probe names, if it names one: both of its ports are written.
-fn living(state: &State, headers: &Headers, probe: &Probe, now: Tick) -> Option<Option<RuleSlot>> {
-    if probe.source_port == 0 {
-        return None;
-    }
-    let flow: FlowKey = headers.flow(probe.direction)?;
-    let id = state.table.find(&flow, state.table.hash(&flow), now)?;
-    state.table.admitted(id).map(|admitted| admitted.rule)
+/// What becomes of a frame of a living conn, if this flow has one.
+fn living(state: &State, rules: &InForce, flow: &FlowKey, now: Tick) -> Option<Explanation> {
+    let id = state.table.find(flow, state.table.hash(flow), now)?;
+    let held = state.table.admitted(id)?;
+    let (flow, opener) = state.table.flow(id)?;
+    let named = |slot: Option<RuleSlot>| slot.and_then(|slot| state.ledger.rule_id(slot)).cloned();
+    Some(match living_by(rules, &flow, opener, &held) {
+        Some(rule) => passed(Reason::Established, By::Conn, named(rule)),
+        None => refused(Reason::Revoked, By::Conn, named(held.rule)),
+    })
 }
 
 fn is_full(state: &State, rules: &InForce, place: usize) -> bool {
@@ -81,13 +109,11 @@ fn is_full(state: &State, rules: &InForce, place: usize) -> bool {
 }
 
 fn headers(rules: &InForce, probe: &Probe) -> Headers {
-    let own = rules.rules().rules().nic.mac;
-    let (peer, own_first) = match probe.direction {
-        Direction::Out => (probe.destination, true),
-        Direction::In => (probe.source, false),
+    let peer_mac = |peer| rules.guard().peer_mac(peer).unwrap_or(UNNAMED_MAC);
+    let (source, destination) = match probe.direction {
+        Direction::Out => (rules.guard().own_mac(probe.source), peer_mac(probe.destination)),
+        Direction::In => (peer_mac(probe.source), rules.guard().own_mac(probe.destination)),
     };
-    let peer = rules.guard().peer_mac(peer).unwrap_or(UNNAMED_MAC);
-    let (source, destination) = if own_first { (own, peer) } else { (peer, own) };
     let vlan = Some(rules.guard().vlan()).filter(|vlan| *vlan != 0);
     let length = if vlan.is_some() { 18 } else { 14 };
     let ip = Ip {
@@ -101,7 +127,8 @@ fn headers(rules: &InForce, probe: &Probe) -> Headers {
         fragment: None,
         l4: l4(probe),
     };
-    let ethertype = if probe.source.is_v4() { 0x0800 } else { 0x86dd };
+    let is_v4 = probe.source.is_v4() && probe.destination.is_v4();
+    let ethertype = if is_v4 { 0x0800 } else { 0x86dd };
     Headers { ether: Ether { destination, source, vlan, ethertype, length }, net: Net::Ip(ip), length: 64 }
 }
 

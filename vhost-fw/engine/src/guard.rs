@@ -140,6 +140,11 @@ impl Guard {
         self.identity.vlan.unwrap_or(0)
     }
 
+    /// The MAC address the NIC uses `addr` with, if that is its own.
+    pub(crate) fn own_mac(&self, addr: Addr) -> MacAddr {
+        self.identity.mac_for(addr)
+    }
+
     /// The MAC address `addr` is bound to, if it is.
     pub(crate) fn peer_mac(&self, addr: Addr) -> Option<MacAddr> {
         self.peers.mac_of(addr)

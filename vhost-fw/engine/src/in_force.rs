@@ -20,6 +20,8 @@ pub(crate) struct InForce {
     slots: Vec<RuleSlot>,
     /// Counts installs and expiries; conns judged in an older epoch are judged again.
     epoch: u32,
+    /// The epoch in which the NIC got the MAC address it has.
+    nic_since: u32,
     /// A bit per rule that has expired.
     expired: Vec<u64>,
     /// Rules that will expire, the next one last.
@@ -33,7 +35,18 @@ impl InForce {
             places.filter_map(|(place, rule)| Some((now.after_ms(rule.expires_in_ms?), place))).collect();
         expiring.sort_unstable_by(|a, b| b.cmp(a));
         let expired = if expiring.is_empty() { Vec::new() } else { vec![0; slots.len().div_ceil(64)] };
-        Self { rules, slots, epoch, expired, expiring }
+        Self { rules, slots, epoch, nic_since: epoch, expired, expiring }
+    }
+
+    /// These rules, put in force after `before`.
+    pub(crate) fn after(self, before: &Self) -> Self {
+        let same = self.rules.rules().nic.mac == before.rules.rules().nic.mac;
+        Self { nic_since: if same { before.nic_since } else { self.epoch }, ..self }
+    }
+
+    /// Whether the NIC had the MAC address it has now already in this epoch, which is not in the future.
+    pub(crate) const fn is_same_nic_as_in(&self, epoch: u32) -> bool {
+        self.epoch.wrapping_sub(epoch) <= self.epoch.wrapping_sub(self.nic_since)
     }
 
     pub(crate) fn rules(&self) -> &PreparedRules {

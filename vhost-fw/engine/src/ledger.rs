@@ -80,15 +80,19 @@ impl Ledger {
         }
         self.count_reason(answer.reason);
         if matches!(answer.verdict, Verdict::Pass(_) | Verdict::Release) {
-            match direction {
-                Direction::Out => self.frames.out += 1,
-                Direction::In => self.frames.in_ += 1,
-            }
+            self.count_forwarded(direction, 1);
         }
         if let Some(entry) = answer.rule.and_then(|slot| self.rules.get_mut(slot.place())) {
             entry.frames += 1;
             entry.bytes += length as u64;
             entry.last_hit = Some(now);
+        }
+    }
+
+    pub(crate) const fn count_forwarded(&mut self, direction: Direction, frames: u64) {
+        match direction {
+            Direction::Out => self.frames.out += frames,
+            Direction::In => self.frames.in_ += frames,
         }
     }
 
@@ -131,12 +135,12 @@ impl Ledger {
         }
     }
 
-    /// A conn the rule had admitted ended.
+    /// A conn the rule had admitted ended. The rule keeps its slot until the next install even if it is no longer in
+    /// force, for the answer that closed the conn names it.
     pub(crate) fn conn_closed(&mut self, slot: Option<RuleSlot>) {
-        let Some(slot) = slot else { return };
-        let Some(entry) = self.rules.get_mut(slot.place()) else { return };
-        entry.living = entry.living.saturating_sub(1);
-        self.forget_if_unused(slot);
+        if let Some(entry) = slot.and_then(|slot| self.rules.get_mut(slot.place())) {
+            entry.living = entry.living.saturating_sub(1);
+        }
     }
 
     /// A conn is now admitted by another rule.

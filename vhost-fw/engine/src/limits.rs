@@ -27,6 +27,13 @@ impl Bucket {
         Self { rate, capacity, level: capacity, filled: Tick(0) }
     }
 
+    /// Goes on at another rate with what it holds, so that new rules do not fill it.
+    pub(crate) fn set_rate(&mut self, rate_per_s: u64, burst_min: u64, now: Tick) {
+        self.fill(now);
+        *self = Self { level: self.level, filled: self.filled, ..Self::new(rate_per_s, burst_min) };
+        self.level = self.level.min(self.capacity);
+    }
+
     /// Takes `amount` if it is there. More than the bucket holds is never there.
     pub(crate) fn take(&mut self, amount: u64, now: Tick) -> bool {
         self.fill(now);
@@ -101,6 +108,18 @@ mod tests {
         assert!(!bucket.take(RATE_MAX, Tick(1)));
         assert!(!bucket.take(u64::MAX, Tick(u64::MAX)));
         assert!(bucket.take(RATE_MAX, Tick(u64::MAX)));
+    }
+
+    #[test]
+    fn another_rate_fills_nothing_and_spills_what_no_longer_fits() {
+        let mut bucket = Bucket::new(100, 1);
+        taken(&mut bucket, 0);
+        bucket.set_rate(100, 1, Tick(0));
+        assert_eq!(taken(&mut bucket, 0), 0);
+        bucket.set_rate(1_000, 1, Tick(100));
+        assert_eq!(taken(&mut bucket, 100), 10);
+        bucket.set_rate(5, 1, Tick(60_000));
+        assert_eq!(taken(&mut bucket, 60_000), 5);
     }
 
     #[test]

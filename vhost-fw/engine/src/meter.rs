@@ -29,11 +29,11 @@ struct Meter {
 }
 
 impl Meter {
-    fn new(rate: Option<Rate>) -> Self {
-        Self {
-            bits: rate.and_then(|rate| rate.bits_per_s).map(|bits| Bucket::new(bits, BURST_BITS_MIN)),
-            frames: rate.and_then(|rate| rate.frames_per_s).map(|frames| Bucket::new(frames, 1)),
-        }
+    const FREE: Self = Self { bits: None, frames: None };
+
+    fn set(&mut self, rate: Option<Rate>, now: Tick) {
+        set(&mut self.bits, rate.and_then(|rate| rate.bits_per_s), BURST_BITS_MIN, now);
+        set(&mut self.frames, rate.and_then(|rate| rate.frames_per_s), 1, now);
     }
 
     fn take(&mut self, length: usize, now: Tick) -> bool {
@@ -43,15 +43,16 @@ impl Meter {
 }
 
 impl Meters {
-    pub(crate) fn new(limits: Option<&Limits>) -> Self {
-        let rates = limits.and_then(|limits| limits.rates);
-        let conns = limits.and_then(|limits| limits.new_conns_per_s);
-        Self {
-            out: Meter::new(rates.map(|rates| rates.out)),
-            in_: Meter::new(rates.map(|rates| rates.in_)),
-            conns: conns.map(|conns| Bucket::new(conns.into(), 1)),
-            replies: Bucket::new(REPLIES_PER_S, 1),
-        }
+    /// Without limits but the one on replies.
+    pub(crate) fn new() -> Self {
+        Self { out: Meter::FREE, in_: Meter::FREE, conns: None, replies: Bucket::new(REPLIES_PER_S, 1) }
+    }
+
+    /// Puts limits in force. What was taken stays taken: however often rules come, they fill no bucket.
+    pub(crate) fn set_limits(&mut self, limits: &Limits, now: Tick) {
+        self.out.set(limits.rates.map(|rates| rates.out), now);
+        self.in_.set(limits.rates.map(|rates| rates.in_), now);
+        set(&mut self.conns, limits.new_conns_per_s.map(u64::from), 1, now);
     }
 
     /// Whether a frame may go on.
@@ -70,5 +71,13 @@ impl Meters {
     /// Whether a reply of our own may be sent.
     pub(crate) fn take_reply(&mut self, now: Tick) -> bool {
         self.replies.take(1, now)
+    }
+}
+
+fn set(bucket: &mut Option<Bucket>, rate: Option<u64>, burst_min: u64, now: Tick) {
+    match (bucket.as_mut(), rate) {
+        (Some(held), Some(rate)) => held.set_rate(rate, burst_min, now),
+        (None, Some(rate)) => *bucket = Some(Bucket::new(rate, burst_min)),
+        (_, None) => *bucket = None,
     }
 }

@@ -18,7 +18,7 @@ use crate::reply;
 use crate::time::Tick;
 use crate::verdict::{Answer, Answers, Permit, RuleSlot, Verdict};
 use crate::vnet::{self, Link, VnetHeader};
-pub(crate) use decide::question;
+pub(crate) use decide::{is_group, question};
 pub(crate) use reading::Readings;
 use reading::{BATCH, Flow, Reading};
 
@@ -129,7 +129,13 @@ impl Station<'_> {
     fn fragment(&mut self, frame: &Frame<'_>, headers: &Headers) -> Answer {
         let lifetime_s = self.rules.timers().fragment;
         let bytes = frame.bytes.get(..headers.length).unwrap_or(frame.bytes);
-        match self.state.fragments.add(frame.direction, bytes, headers, self.now, lifetime_s) {
+        let added = self.state.fragments.add(frame.direction, bytes, headers, self.now, lifetime_s);
+        // What this one condemned or pushed out of its place was held until now.
+        let lost = self.state.fragments.take_lost();
+        self.state.ledger.count_reasons(Reason::FragmentOverlap, lost.overlap);
+        self.state.ledger.count_reasons(Reason::FragmentMalformed, lost.malformed);
+        self.state.ledger.count_reasons(Reason::FragmentLimit, lost.limit);
+        match added {
             Added::Held => refused(Verdict::Hold, Reason::FragmentHeld, By::Guard, None),
             Added::Refused(reason) => dropped(reason, By::Guard, Some(RuleSlot::guard(GuardRule::Sane))),
             Added::Whole(id) => self.datagram(frame.direction, id),
@@ -142,7 +148,13 @@ impl Station<'_> {
         let verdict = match decision.outcome {
             Outcome::Pass => {
                 let (answers, cause) = (&mut *self.answers, self.cause);
-                self.state.fragments.release(id, |bytes| answers.emit(direction, bytes, Some(cause)));
+                let mut held = 0_u64;
+                self.state.fragments.release(id, |bytes| {
+                    answers.emit(direction, bytes, Some(cause));
+                    held += 1;
+                });
+                // The one that made it whole is counted by its own answer.
+                self.state.ledger.count_forwarded(direction, held.saturating_sub(1));
                 return decision.answer(Verdict::Release);
             }
             Outcome::Drop => Verdict::Drop,

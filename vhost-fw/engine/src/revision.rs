@@ -11,7 +11,7 @@ use crate::in_force::InForce;
 use crate::matcher::{Match, Question};
 use crate::reply::{self, Reset};
 use crate::time::Tick;
-use crate::verdict::Answers;
+use crate::verdict::{Answers, RuleSlot};
 
 /// Conns one step of the sweep visits: well under 50 µs.
 const SWEEP_STEP: u32 = 128;
@@ -36,7 +36,7 @@ impl State {
     ) -> Option<Admitted> {
         let held = self.table.admitted(id)?;
         let (flow, opener) = self.table.flow(id)?;
-        let owned = rules.guard().owns(flow.local) && flow.vlan == rules.guard().vlan();
+        let owned = is_owned(rules, &flow, &held);
         let verdict = if owned { readmission(rules, &flow, opener, &held) } else { None };
         let admitted = match (verdict, held.on_revoke) {
             (Some(admitted), _) => admitted,
@@ -82,12 +82,60 @@ impl State {
         if let Some(closed) = self.table.close(id) {
             self.ledger.conn_closed(closed.rule);
         }
-        if let Some(view) = view.filter(|view| view.flow.protocol == Protocol::TCP && view.tcp.is_some())
-            && self.meters.take_reply(now)
-        {
-            reset_both(rules, &view, answers);
+        if let Some(view) = view {
+            self.reset_both(rules, &view, now, answers);
         }
     }
+
+    fn reset_both(&mut self, rules: &InForce, view: &View, now: Tick, answers: &mut Answers) {
+        let Some(tcp) = view.tcp else { return };
+        let reset = |sequence, acknowledgement| Reset {
+            flow: view.flow,
+            guest_mac: rules.guard().own_mac(view.flow.local),
+            peer_mac: view.peer_mac,
+            sequence,
+            acknowledgement,
+        };
+        let mut out = [0; reply::REPLY_LEN_MAX];
+        let to_guest = reset(tcp.guest_sequence, tcp.guest_ack);
+        let to_peer = reset(tcp.peer_sequence, tcp.peer_ack);
+        for direction in [Direction::In, Direction::Out] {
+            let length = match direction {
+                Direction::In => reply::reset_guest(&to_guest, &mut out),
+                Direction::Out => reply::reset_peer(&to_peer, &mut out),
+            };
+            let Some(frame) = length.and_then(|length| out.get(..length)) else { continue };
+            if self.meters.take_reply(now) {
+                answers.emit(direction, frame, None);
+            }
+        }
+    }
+}
+
+/// The rule a conn would live by if it were judged now: [`State::judge_again`] without its effects. `None` if it would
+/// be closed.
+pub(crate) fn living_by(
+    rules: &InForce,
+    flow: &FlowKey,
+    opener: Direction,
+    held: &Admitted,
+) -> Option<Option<RuleSlot>> {
+    if held.epoch == rules.epoch() {
+        return Some(held.rule);
+    }
+    if !is_owned(rules, flow, held) {
+        return None;
+    }
+    match readmission(rules, flow, opener, held) {
+        Some(admitted) => Some(admitted.rule),
+        None => (held.on_revoke != OnRevoke::Kill).then_some(held.rule),
+    }
+}
+
+/// Whether the NIC is still who it was when the conn was admitted: a change of its own identity always kills
+/// (CONTRACT 4).
+fn is_owned(rules: &InForce, flow: &FlowKey, held: &Admitted) -> bool {
+    rules.guard().owns(flow.local) && flow.vlan == rules.guard().vlan() && rules.is_same_nic_as_in(held.epoch)
 }
 
 /// What the rules say of a conn that lives: its new admission, or `None`.
@@ -118,24 +166,4 @@ pub(crate) fn opening_question(flow: &FlowKey, opener: Direction) -> Question {
         _ => (port, None),
     };
     Question::Ip { direction: opener, remote: flow.remote, protocol: flow.protocol, port, icmp }
-}
-
-fn reset_both(rules: &InForce, view: &View, answers: &mut Answers) {
-    let Some(tcp) = view.tcp else { return };
-    let reset = |sequence, acknowledgement| Reset {
-        flow: view.flow,
-        guest_mac: rules.rules().rules().nic.mac,
-        peer_mac: view.peer_mac,
-        sequence,
-        acknowledgement,
-    };
-    let mut out = [0; reply::REPLY_LEN_MAX];
-    let length = reply::reset_guest(&reset(tcp.guest_sequence, tcp.guest_ack), &mut out);
-    if let Some(frame) = length.and_then(|length| out.get(..length)) {
-        answers.emit(Direction::In, frame, None);
-    }
-    let length = reply::reset_peer(&reset(tcp.peer_sequence, tcp.peer_ack), &mut out);
-    if let Some(frame) = length.and_then(|length| out.get(..length)) {
-        answers.emit(Direction::Out, frame, None);
-    }
 }

@@ -51,6 +51,11 @@ impl State {
         matches!(self, Self::SynSent | Self::SynReceived | Self::Asked)
     }
 
+    /// Whether a reset has anything to end at both ends. What has ended is left to its own timers (RFC 1337).
+    pub(super) const fn can_be_reset(self) -> bool {
+        matches!(self, Self::SynReceived | Self::Established | Self::FinWait)
+    }
+
     /// How long it lives without a frame, in seconds.
     pub(super) fn life_s(self, protocol: Protocol, timers: &Timers) -> u32 {
         match self {

@@ -57,6 +57,11 @@ impl Identity {
         self.shared_mac(addr).map_or_else(|| self.holds(addr), |bound| bound == mac)
     }
 
+    /// The MAC address it uses `addr` with.
+    pub(super) fn mac_for(&self, addr: Addr) -> MacAddr {
+        self.shared_mac(addr).unwrap_or(self.mac)
+    }
+
     /// Whether frames to `addr` may be for it.
     pub(super) fn answers_to(&self, addr: Addr) -> bool {
         self.holds(addr) || self.shared_mac(addr).is_some()

@@ -3,7 +3,7 @@
 //! Orders conntrack, expectations, matcher and the counts of conns. Knows one frame's headers. Never knows its bytes,
 //! nor how it leaves.
 
-use fw_model::{Action, Addr, By, DefaultAction, Direction, Reason};
+use fw_model::{Action, By, DefaultAction, Direction, Reason};
 
 use super::{Decision, Flow, Outcome, Station};
 use crate::conntrack::{Admitted, ConnId, Opening, Step, Table};
@@ -35,7 +35,9 @@ impl Station<'_> {
             };
         }
         match flow {
-            Some(flow) if !is_group(headers, ip) => self.conn(direction, headers, ip, flow),
+            Some(flow) if makes_conn(&ip.l4) && !is_group(headers, ip) => {
+                self.conn(direction, headers, ip, flow)
+            }
             _ if matches!(ip.l4, L4::Tcp(_)) => {
                 Decision::drop(Reason::Martian, By::Guard, Some(RuleSlot::guard(GuardRule::Sane)))
             }
@@ -95,18 +97,10 @@ impl Station<'_> {
         };
         let Flow { key, hash, .. } = *flow;
         let opening = |admitted| Opening { flow: key, hash, opener: direction, peer_mac, admitted };
-        let expected = match direction {
-            Direction::In => self.state.expectations.find(&key, self.now),
-            Direction::Out => None,
-        };
-        if let Some(expected) = expected.filter(|expected| self.may_answer(expected, key.remote)) {
-            let admitted = self.rules.admission_of(expected.place, true);
+        if let Some(place) = self.state.expecting(self.rules, &key, direction, self.now) {
+            let admitted = self.rules.admission_of(place, true);
             // The guest asked: what it expects is opened from its side.
-            return self.open(
-                &Opening { opener: Direction::Out, ..opening(admitted) },
-                &ip.l4,
-                expected.place,
-            );
+            return self.open(&Opening { opener: Direction::Out, ..opening(admitted) }, &ip.l4, place);
         }
         match self.rules.first_match(&question(direction, ip)) {
             Match::Rule(place) => {
@@ -129,10 +123,6 @@ impl Station<'_> {
             }
             Match::Default(default) => refused_by_default(default),
         }
-    }
-
-    fn may_answer(&self, expected: &Expected, remote: Addr) -> bool {
-        expected.epoch == self.rules.epoch() && self.rules.may_answer(expected.place, remote)
     }
 
     fn open(&mut self, opening: &Opening, l4: &L4, place: usize) -> Decision {
@@ -218,7 +208,19 @@ fn refused_by_default(default: DefaultAction) -> Decision {
     }
 }
 
-fn is_group(headers: &Headers, ip: &Ip) -> bool {
+/// Whether frames like this belong to conns. Of ICMP only echo does: other messages have nothing an answer could be
+/// told by.
+const fn makes_conn(l4: &L4) -> bool {
+    match l4 {
+        L4::Icmp(icmp) => {
+            matches!(icmp.message, IcmpMessage::EchoRequest { .. } | IcmpMessage::EchoReply { .. })
+        }
+        L4::Tcp(_) | L4::Udp(_) | L4::Other => true,
+        L4::Group(_) | L4::Fragment => false,
+    }
+}
+
+pub(crate) fn is_group(headers: &Headers, ip: &Ip) -> bool {
     headers.ether.destination.is_group() || ip.destination.is_group()
 }
 
