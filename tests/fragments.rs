@@ -139,3 +139,15 @@ fn a_datagram_is_spoofed_or_broken_as_a_whole() {
     );
     assert_eq!(nic.out(&stolen.remove(0)), "drop: source-address-spoofed by guard guard/address");
 }
+
+#[test]
+fn an_overdue_datagram_is_not_completed_however_late_the_timers_are() {
+    let mut nic = Script::new(&rules("allow/allow", &[]));
+    let pieces = fragments(&datagram(2_000), 7, 1_400);
+    nic.out(&pieces[0]);
+    nic.jump_ms(59_999);
+    assert_eq!(nic.out(&pieces[1]), "release: new by default; opened asked");
+    nic.out(&pieces[0]);
+    nic.jump_ms(60_000);
+    assert_eq!(nic.out(&pieces[1]), HELD);
+}

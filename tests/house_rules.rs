@@ -57,6 +57,7 @@ const OWNERS: &[&str] = &[
     "lib.rs",
     "pipeline.rs",
     "engine.rs",
+    "state.rs",
     "revision.rs",
     "explain.rs",
     "in_force.rs",

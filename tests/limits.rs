@@ -225,3 +225,27 @@ fn expected_answers_are_few_and_the_oldest_go() {
     nic.out(&wire::udp(&guest(1), &group, b"who"));
     assert_eq!(nic.in_(&answer(1)), "drop: default-drop by default");
 }
+
+#[test]
+fn an_evicted_or_ended_conn_leaves_its_room_in_its_rule() {
+    let mut nic = Script::new(&rules_for(
+        "",
+        "limits: {half_open: 1}",
+        "drop/drop",
+        &["id: dns, direction: out, action: allow, protocol: udp, limits: {conns: 2}"],
+    ));
+    nic.out(&ask(1));
+    for port in 2..6 {
+        assert_eq!(nic.out(&ask(port)), "pass: new by rule dns; closed asked; opened asked");
+    }
+    let mut nic = Script::new(&rules(
+        "drop/drop",
+        &["id: web, direction: out, action: allow, protocol: tcp, limits: {conns: 1}"],
+    ));
+    greet(&mut nic, 1);
+    nic.in_(&wire::tcp(&peer(80), &guest(1), &Segment { rst: true, ..Segment::ack(9_001, 1_001) }));
+    assert_eq!(
+        nic.out(&wire::tcp(&guest(1), &peer(80), &Segment::syn(7))),
+        "pass: new by rule web; close -> syn-sent"
+    );
+}

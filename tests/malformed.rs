@@ -146,3 +146,14 @@ fn switched_off_allowances_are_left_to_the_rules() {
     );
     assert_eq!(nic.out(&igmp(&guest(9), 0x11)), "drop: group-message-refused by guard guard/mld");
 }
+
+#[test]
+fn fragments_hide_nothing_from_guard() {
+    let mut nic = Script::new(&rules("allow/allow", &[]));
+    let lies = wire::fragments(&dhcp(&guest(67), &peer(68), 2, ROUTER_MAC), 7, 128);
+    assert_eq!(nic.out(&lies[0]), "hold: fragment-held by guard");
+    assert_eq!(nic.out(&lies[1]), "drop: dhcp-refused by guard guard/dhcp");
+    let asks = wire::fragments(&dhcp(&guest(68), &peer(67), 1, GUEST_MAC), 8, 128);
+    nic.out(&asks[0]);
+    assert_eq!(nic.out(&asks[1]), "release: guard by guard guard/dhcp");
+}

@@ -332,3 +332,56 @@ fn counters_stay_with_a_rules_id_and_are_written_as_promised() {
         "a rule nobody remembers is gone"
     );
 }
+
+#[test]
+fn a_conn_that_goes_on_by_another_rule_leaves_room_by_the_first() {
+    let one = "id: one, direction: out, action: allow, protocol: udp, limits: {conns: 1}";
+    let mut nic = Script::new(&rules("drop/drop", &[one]));
+    let ask = |port| wire::udp(&guest(port), &peer(53), b"question");
+    nic.out(&ask(1));
+    assert_eq!(nic.out(&ask(2)), "drop: rule-conns by rule one");
+    let first = "id: first, direction: out, action: allow, protocol: udp, remote: [198.51.100.7]";
+    nic.install(&rules("drop/drop", &[first, one]));
+    assert_eq!(nic.wait_ms(0), "now by first; swept 2");
+    let elsewhere = wire::udp(&guest(1), &neighbour(53), b"question");
+    assert_eq!(nic.out(&elsewhere), "pass: new by rule one; opened asked");
+    // And takes its room there: back by the first rule, there are two of one.
+    nic.install(&rules("drop/drop", &[one]));
+    assert_eq!(nic.wait_ms(0), "now by one; swept 3");
+    nic.kill(&ConnFilter { remote: Some("10.0.0.20".parse().unwrap()), ..ConnFilter::default() });
+    assert_eq!(nic.out(&ask(2)), "drop: rule-conns by rule one");
+}
+
+#[test]
+fn a_question_of_older_rules_is_not_answered() {
+    let text = rules(
+        "drop/drop",
+        &["id: mdns, direction: out, action: allow, protocol: udp, ports: [5353], reply-from: [10.0.0.0/24]"],
+    );
+    let group = fw_tests::places::group([224, 0, 0, 251], 5353);
+    let mut nic = Script::new(&text);
+    nic.out(&wire::udp(&guest(40_000), &group, b"who"));
+    // An answer is a datagram, whoever it comes from.
+    let syn = wire::tcp(&neighbour(5353), &guest(40_000), &Segment::syn(1));
+    assert_eq!(nic.in_(&syn), "drop: default-drop by default");
+    nic.install(&text);
+    let answer = wire::udp(&neighbour(5353), &guest(40_000), b"me");
+    assert_eq!(nic.in_(&answer), "drop: default-drop by default");
+    nic.out(&wire::udp(&guest(40_000), &group, b"who"));
+    assert_eq!(nic.in_(&answer), "pass: new by rule mdns; opened asked");
+}
+
+#[test]
+fn a_conn_drained_before_keeps_its_end_when_it_is_drained_again() {
+    let drained = "id: web, direction: out, action: allow, protocol: tcp, ports: [80], on_revoke: drain";
+    let mut nic = Script::new(&rules("drop/drop", &[drained]));
+    talk(&mut nic, 40_000);
+    nic.install(&rules("drop/drop", &[]));
+    nic.wait_s(200);
+    nic.install(&rules("drop/drop", &[drained]));
+    nic.wait_s(50);
+    nic.install(&rules("drop/drop", &[]));
+    assert_eq!(nic.wait_s(49), "swept 4");
+    assert_eq!(say_more(&mut nic, 40_000), "pass: established by conn web");
+    assert_eq!(nic.wait_ms(1_100), "closed established");
+}

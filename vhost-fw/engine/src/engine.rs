@@ -1,46 +1,22 @@
-//! The engine's state and its verbs.
+//! The engine's verbs.
 //!
-//! Input is frames, rules and time; output is answers. Owns the stations' state and hands it to them; decides nothing
-//! itself. Never knows where frames come from or go to.
+//! Input is frames, rules and time; output is answers. Hands the state to the stations; decides nothing itself. Never knows where frames come from or go to.
 
 use std::sync::Arc;
 
 use fw_model::{By, ConnFilter, ConnInfo, Explanation, Probe, Reason, RuleId, Stats};
 
-use crate::conntrack::{Due, Table};
-use crate::expectation::Expectations;
+use crate::config::Config;
+use crate::conntrack::Due;
 use crate::explain;
-use crate::fragment::Fragments;
 use crate::frame::Frame;
 use crate::in_force::InForce;
-use crate::ledger::Ledger;
-use crate::meter::Meters;
 use crate::pipeline::{self, Readings};
 use crate::prepared::PreparedRules;
-use crate::revision::Sweep;
+use crate::state::{State, Sweep};
 use crate::time::Tick;
 use crate::verdict::{Answers, RuleSlot};
-use crate::vnet::{GuestOffloads, Link};
-
-/// What an engine is made with; it cannot change later.
-#[derive(Debug, Clone, Copy)]
-pub struct Config {
-    /// Most conns at any time; rules may lower it.
-    pub conns: u32,
-    /// Bytes of fragments held at any time; rules may not raise it.
-    pub fragments: u32,
-    /// The key of the conn table's hash: 128 random bits, one key per process.
-    pub hash_key: [u8; 16],
-    /// The uplink's MTU in bytes, used where the rules name none.
-    pub mtu: u16,
-}
-
-impl Config {
-    /// Conns where nothing else is said.
-    pub const CONNS: u32 = 65_536;
-    /// Bytes of held fragments where nothing else is said.
-    pub const FRAGMENTS: u32 = 1 << 20;
-}
+use crate::vnet::GuestOffloads;
 
 /// Timers one call of [`Engine::expire`] looks at, at most.
 const EXPIRE_STEP: usize = 256;
@@ -54,37 +30,12 @@ pub struct Engine {
     state: State,
 }
 
-/// What the engine remembers, apart from the rules.
-#[derive(Debug)]
-pub(crate) struct State {
-    pub(crate) link: Link,
-    pub(crate) table: Table,
-    pub(crate) fragments: Fragments,
-    pub(crate) expectations: Expectations,
-    pub(crate) meters: Meters,
-    pub(crate) ledger: Ledger,
-    pub(crate) sweep: Option<Sweep>,
-    pub(crate) swept: Option<u64>,
-    epoch: u32,
-}
-
 impl Engine {
     /// An engine without rules: it drops every frame ([`Reason::NoRules`]). Everything it will ever need for frames
     /// is allocated here.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let guest = GuestOffloads { csum: false, tso4: false, tso6: false, ecn: false };
-        let state = State {
-            link: Link { mtu: config.mtu.into(), guest },
-            table: Table::new(config.conns, config.conns / 4, config.hash_key),
-            fragments: Fragments::new(usize::try_from(config.fragments).unwrap_or(0)),
-            expectations: Expectations::new(),
-            meters: Meters::new(),
-            ledger: Ledger::new(),
-            sweep: None,
-            swept: None,
-            epoch: 0,
-        };
+        let state = State::new(&config);
         Self { config, rules: None, readings: Readings::new(), state }
     }
 

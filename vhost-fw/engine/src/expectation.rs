@@ -4,24 +4,8 @@
 
 use fw_model::{Addr, Direction, FlowKey, Protocol};
 
-use crate::engine::State;
 use crate::in_force::InForce;
 use crate::time::Tick;
-
-impl State {
-    /// The place of the rule whose question to a group this frame answers, if it does and may.
-    pub(crate) fn expecting(
-        &self,
-        rules: &InForce,
-        flow: &FlowKey,
-        direction: Direction,
-        now: Tick,
-    ) -> Option<usize> {
-        let expected = self.expectations.find(flow, now).filter(|_| direction == Direction::In)?;
-        let may = expected.epoch == rules.epoch() && rules.may_answer(expected.place, flow.remote);
-        may.then_some(expected.place)
-    }
-}
 
 /// A UDP port of the guest that asked a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +32,19 @@ pub(crate) const EXPECTATIONS_MAX: usize = 64;
 impl Expectations {
     pub(crate) fn new() -> Self {
         Self { list: Vec::with_capacity(EXPECTATIONS_MAX), limit: EXPECTATIONS_MAX }
+    }
+
+    /// The place of the rule whose question to a group this frame answers, if it does and may.
+    pub(crate) fn expecting(
+        &self,
+        rules: &InForce,
+        flow: &FlowKey,
+        direction: Direction,
+        now: Tick,
+    ) -> Option<usize> {
+        let expected = self.find(flow, now).filter(|_| direction == Direction::In)?;
+        let may = expected.epoch == rules.epoch() && rules.may_answer(expected.place, flow.remote);
+        may.then_some(expected.place)
     }
 
     /// Lowers the room; [`EXPECTATIONS_MAX`] at most. The oldest go.

@@ -7,13 +7,13 @@ use fw_model::{
     Action, By, DefaultAction, Direction, Explanation, FlowKey, MacAddr, Probe, Protocol, Reason, VerdictName,
 };
 
-use crate::engine::State;
 use crate::guard::{Cleared, GuardRule};
 use crate::headers::{Ether, Headers, Icmp, IcmpMessage, Ip, L4, Net, Tcp, TcpFlags, Udp};
 use crate::in_force::InForce;
 use crate::matcher::{Match, Question};
 use crate::pipeline::{is_group, question};
 use crate::revision::living_by;
+use crate::state::State;
 use crate::time::Tick;
 use crate::verdict::RuleSlot;
 
@@ -45,7 +45,7 @@ pub(crate) fn explain(state: &State, rules: &InForce, probe: &Probe, now: Tick) 
         if let Some(explained) = living(state, rules, &flow, now).filter(|_| probe.source_port != 0) {
             return explained;
         }
-        if let Some(place) = state.expecting(rules, &flow, probe.direction, now) {
+        if let Some(place) = state.expectations.expecting(rules, &flow, probe.direction, now) {
             return allowed(state, rules, place, Reason::New);
         }
     }

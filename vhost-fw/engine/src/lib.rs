@@ -4,6 +4,7 @@
 //! descriptors, groups or labels.
 #![forbid(unsafe_code)]
 
+mod config;
 mod conntrack;
 mod engine;
 mod expectation;
@@ -21,11 +22,13 @@ mod pipeline;
 mod prepared;
 mod reply;
 mod revision;
+mod state;
 mod time;
 mod verdict;
 mod vnet;
 
-pub use engine::{Config, Engine};
+pub use config::Config;
+pub use engine::Engine;
 pub use frame::{FRAME_LEN_MAX, Frame, HEAD_LEN};
 pub use matcher::RuleSetError;
 pub use prepared::PreparedRules;

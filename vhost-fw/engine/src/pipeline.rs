@@ -8,13 +8,13 @@ mod reading;
 
 use fw_model::{By, Direction, Reason};
 
-use crate::engine::State;
 use crate::fragment::{Added, DatagramId};
 use crate::frame::Frame;
 use crate::guard::{Cleared, GuardRule};
 use crate::headers::{self, Headers, IcmpMessage, L4, Net, Parsed};
 use crate::in_force::InForce;
 use crate::reply;
+use crate::state::State;
 use crate::time::Tick;
 use crate::verdict::{Answer, Answers, Permit, RuleSlot, Verdict};
 use crate::vnet::{self, Link, VnetHeader};

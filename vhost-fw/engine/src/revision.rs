@@ -6,23 +6,15 @@
 use fw_model::{Action, DefaultAction, Direction, FlowKey, OnRevoke, Protocol};
 
 use crate::conntrack::{Admitted, ConnId, View};
-use crate::engine::State;
 use crate::in_force::InForce;
 use crate::matcher::{Match, Question};
 use crate::reply::{self, Reset};
+use crate::state::{State, Sweep};
 use crate::time::Tick;
 use crate::verdict::{Answers, RuleSlot};
 
 /// Conns one step of the sweep visits: well under 50 µs.
 const SWEEP_STEP: u32 = 128;
-
-/// The sweep after a change of rules: where it stands, and until when conns are old.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Sweep {
-    pub(crate) next_slot: u32,
-    /// The generation that is swept when it ends.
-    pub(crate) generation: u64,
-}
 
 impl State {
     /// Judges a conn of an older epoch by the rules in force: still allowed, it gets a new admission; else what its

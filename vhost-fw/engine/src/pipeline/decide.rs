@@ -97,7 +97,7 @@ impl Station<'_> {
         };
         let Flow { key, hash, .. } = *flow;
         let opening = |admitted| Opening { flow: key, hash, opener: direction, peer_mac, admitted };
-        if let Some(place) = self.state.expecting(self.rules, &key, direction, self.now) {
+        if let Some(place) = self.state.expectations.expecting(self.rules, &key, direction, self.now) {
             let admitted = self.rules.admission_of(place, true);
             // The guest asked: what it expects is opened from its side.
             return self.open(&Opening { opener: Direction::Out, ..opening(admitted) }, &ip.l4, place);
