@@ -12,7 +12,7 @@ use crate::verdict::RuleSlot;
 
 /// Where a conn stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
+pub enum State {
     /// TCP: the opener's SYN was seen.
     SynSent,
     /// TCP: the SYN/ACK was seen.
@@ -33,7 +33,8 @@ pub(crate) enum State {
 
 impl State {
     /// Its name for operators.
-    pub(super) const fn name(self) -> &'static str {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::SynSent => "syn-sent",
             Self::SynReceived => "syn-received",
