@@ -16,10 +16,12 @@ use crate::verdict::RuleSlot;
 /// Arrivals whose lines are loaded together, so that memory is waited for once.
 const TOGETHER: usize = 32;
 
-/// What became of one arrival.
-enum Place {
-    Kept,
-    Judged,
+/// By what an adopted conn lives.
+enum Home {
+    /// By the rule that admitted it before, or by the default still.
+    Same,
+    /// By another rule, or by what its own says of revoking.
+    Other,
 }
 
 impl State {
@@ -43,8 +45,8 @@ impl State {
             for (hash, arrival) in hashes.into_iter().zip(together) {
                 let held = arrival.rule.and_then(|place| slots.get(place).copied().flatten());
                 match self.adopt_one(rules, &arrival.conn, hash, held, trust, now) {
-                    Ok(Place::Kept) => adoption.kept += 1,
-                    Ok(Place::Judged) => adoption.judged_again += 1,
+                    Ok(Home::Same) if arrival.rule.is_some() == held.is_some() => adoption.kept += 1,
+                    Ok(_) => adoption.judged_again += 1,
                     Err(reason) => *adoption.refused.entry(reason).or_default() += 1,
                 }
             }
@@ -60,7 +62,7 @@ impl State {
         held: Option<RuleSlot>,
         trust: Trust,
         now: Tick,
-    ) -> Result<Place, Reason> {
+    ) -> Result<Home, Reason> {
         rules.guard().check_conn(&conn.flow, conn.peer_mac)?;
         let held = Admitted {
             rule: held,
@@ -83,7 +85,7 @@ impl State {
         if verdict.is_none() && held.on_revoke == OnRevoke::Drain {
             self.drain_adopted(conn, hash, &admitted, now);
         }
-        Ok(if verdict.is_some() && admitted.rule == held.rule { Place::Kept } else { Place::Judged })
+        Ok(if verdict.is_some_and(|admitted| admitted.rule == held.rule) { Home::Same } else { Home::Other })
     }
 
     /// No rule allows it any more, and its own said to drain: once.

@@ -22,7 +22,7 @@ use crate::headers::{IcmpMessage, L4, Quote};
 use crate::time::Tick;
 use crate::verdict::RuleSlot;
 use conn::Conn;
-pub use conn::State;
+pub(crate) use conn::State;
 use index::Index;
 use store::Store;
 use tcp::{Moved, Windows};

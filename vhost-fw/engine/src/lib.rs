@@ -7,6 +7,7 @@
 mod adoption;
 mod announcement;
 mod config;
+mod conn_state;
 mod conntrack;
 mod engine;
 mod expectation;
@@ -31,7 +32,7 @@ mod verdict;
 mod vnet;
 
 pub use config::Config;
-pub use conntrack::State as ConnState;
+pub use conn_state::ConnState;
 pub use engine::Engine;
 pub use frame::{FRAME_LEN_MAX, Frame, HEAD_LEN};
 pub use matcher::RuleSetError;

@@ -5,7 +5,7 @@
 
 use fw_model::{Direction, FlowKey, MacAddr, OnRevoke};
 
-use crate::conntrack::State;
+use crate::conn_state::ConnState;
 
 /// A conn outside of an engine. It says nothing of what the rules of its next engine make of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct PortableConn {
     /// The MAC address the other end was seen with.
     pub peer_mac: MacAddr,
     /// Where it stands.
-    pub state: State,
+    pub state: ConnState,
     /// Milliseconds it has left without a frame.
     pub remaining_ms: u64,
     /// Milliseconds after which it ends whatever comes: it is being drained.
