@@ -4,6 +4,8 @@
 //! do not follow from the verdict stand in the line too, and so fail the test. Knows the engine's public verbs only.
 #![expect(clippy::panic, clippy::expect_used, reason = "a script that cannot be played fails its test")]
 
+mod handover;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -5,6 +5,7 @@
 
 mod conn;
 mod datagram;
+mod handover;
 mod index;
 mod related;
 mod store;
@@ -231,10 +232,7 @@ impl Table {
             self.index.find(hash, |place| self.store.at(place).is_some_and(|conn| conn.is_of(&flow)));
         let gone = match overdue {
             Some(place) => self.close(ConnId(place)),
-            None if self.store.unproven() >= self.unproven_limit || self.store.len() >= self.limit => {
-                Some(self.close(ConnId(self.store.oldest_unproven())).ok_or(Reason::TableFull)?)
-            }
-            None => None,
+            None => self.make_room(self.store.unproven() >= self.unproven_limit)?,
         };
         let (state, windows) = match l4 {
             L4::Tcp(syn) => (State::SynSent, tcp::open(syn)),
@@ -247,6 +245,14 @@ impl Table {
         let place = self.store.place(conn).ok_or(Reason::TableFull)?;
         self.index.insert(hash, place);
         Ok(gone)
+    }
+
+    /// Room for one conn more: if the table (or the pool it belongs to) is full, the oldest never answered goes.
+    fn make_room(&mut self, pool_full: bool) -> Result<Option<Closed>, Reason> {
+        if !pool_full && self.store.len() < self.limit {
+            return Ok(None);
+        }
+        self.close(ConnId(self.store.oldest_unproven())).ok_or(Reason::TableFull).map(Some)
     }
 
     #[inline]

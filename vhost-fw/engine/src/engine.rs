@@ -2,16 +2,19 @@
 //!
 //! Input is frames, rules and time; output is answers. Hands the state to the stations; decides nothing itself. Never knows where frames come from or go to.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use fw_model::{By, ConnFilter, ConnInfo, Explanation, Probe, Reason, RuleId, Stats};
+use fw_model::{Adoption, By, ConnFilter, ConnInfo, Explanation, Probe, Reason, RuleId, Stats};
 
+use crate::announcement;
 use crate::config::Config;
 use crate::conntrack::Due;
 use crate::explain;
 use crate::frame::Frame;
 use crate::in_force::InForce;
 use crate::pipeline::{self, Readings};
+use crate::portable::{Arrival, PortableConn, Trust};
 use crate::prepared::PreparedRules;
 use crate::state::{State, Sweep};
 use crate::time::Tick;
@@ -149,6 +152,45 @@ impl Engine {
             }
         }
         killed
+    }
+
+    /// Places of the table there have ever been conns in: all that a walk by [`Engine::export`] visits.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        self.state.table.slots()
+    }
+
+    /// Visits the conns at these places as they would leave, each with the rule that admitted it.
+    pub fn export(
+        &self,
+        slots: Range<u32>,
+        now: Tick,
+        mut visit: impl FnMut(u32, &PortableConn, Option<RuleSlot>),
+    ) {
+        for slot in slots.start..slots.end.min(self.state.table.slots()) {
+            let Some(id) = self.state.table.id_at(slot) else { continue };
+            if let Some((conn, admitted)) = self.state.table.portable(id, now) {
+                visit(slot, &conn, admitted.rule);
+            }
+        }
+    }
+
+    /// Takes in conns of another engine, `names` being the rules that admitted them there. Each is judged by the rules in
+    /// force here, by its opener; without rules none is taken.
+    pub fn adopt(&mut self, arrivals: &[Arrival], names: &[RuleId], trust: Trust, now: Tick) -> Adoption {
+        self.end_rules(now);
+        let Some(rules) = self.rules.as_deref() else {
+            let refused = [(Reason::NoRules, arrivals.len() as u64)].into();
+            return Adoption { kept: 0, judged_again: 0, refused };
+        };
+        self.state.adopt(rules, arrivals, names, trust, now)
+    }
+
+    /// Tells the network where the guest is now: frames of its own addresses, in the outbox.
+    pub fn announce(&self, answers: &mut Answers) {
+        if let Some(rules) = self.rules.as_deref() {
+            announcement::announce(rules.guard(), answers);
+        }
     }
 
     /// The conns that were opened, changed or closed since the last call, for a copy that follows the table: `visit`

@@ -10,7 +10,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-use fw_model::{Addr, Direction, GuardSwitches, MacAddr, Reason, RuleSet};
+use fw_model::{Addr, Direction, FlowKey, GuardSwitches, MacAddr, Reason, RuleSet};
 
 use crate::headers::{Ether, Headers, IcmpMessage, Ip, L4, Net};
 use identity::{Identity, Peers};
@@ -135,6 +135,18 @@ impl Guard {
         self.identity.answers_to(addr)
     }
 
+    /// Whether a conn of `flow`, its other end seen with `peer_mac`, could be this NIC's: what [`Guard::check`] asks of
+    /// frames, asked of a conn that no frame opened here.
+    pub(crate) fn check_conn(&self, flow: &FlowKey, peer_mac: MacAddr) -> Result<(), Reason> {
+        let holds = |holds: bool, reason: Reason| if holds { Ok(()) } else { Err(reason) };
+        holds(flow.vlan == self.vlan(), Reason::VlanRefused)?;
+        holds(self.owns(flow.local), Reason::AddressNotOurs)?;
+        let hosts = address::can_be_host(flow.local) && address::can_be_host(flow.remote);
+        holds(hosts && flow.local != flow.remote, Reason::Martian)?;
+        holds(!peer_mac.is_group() && peer_mac != self.identity.mac, Reason::SourceMacImpossible)?;
+        holds(self.peers.agree(flow.remote, peer_mac), Reason::PeerSpoofed)
+    }
+
     /// The VLAN its frames carry; 0 = untagged.
     pub(crate) fn vlan(&self) -> u16 {
         self.identity.vlan.unwrap_or(0)
@@ -143,6 +155,16 @@ impl Guard {
     /// The MAC address the NIC uses `addr` with, if that is its own.
     pub(crate) fn own_mac(&self, addr: Addr) -> MacAddr {
         self.identity.mac_for(addr)
+    }
+
+    /// The NIC's own MAC address.
+    pub(crate) const fn mac(&self) -> MacAddr {
+        self.identity.mac
+    }
+
+    /// The single addresses that are the NIC's alone.
+    pub(crate) fn hosts(&self) -> &[Addr] {
+        self.identity.hosts()
     }
 
     /// The MAC address `addr` is bound to, if it is.

@@ -135,6 +135,18 @@ impl Ledger {
         }
     }
 
+    /// A conn that another engine's rules admitted lives here now, by this rule.
+    pub(crate) fn conn_adopted(&mut self, slot: Option<RuleSlot>) {
+        if let Some(entry) = slot.and_then(|slot| self.rules.get_mut(slot.place())) {
+            entry.living = entry.living.saturating_add(1);
+        }
+    }
+
+    /// The slot of the rule with this id, if it is known.
+    pub(crate) fn slot_by_id(&self, id: &RuleId) -> Option<RuleSlot> {
+        self.by_id.get(id).copied().map(RuleSlot)
+    }
+
     /// A conn the rule had admitted ended. The rule keeps its slot until the next install even if it is no longer in
     /// force, for the answer that closed the conn names it.
     pub(crate) fn conn_closed(&mut self, slot: Option<RuleSlot>) {
@@ -148,9 +160,7 @@ impl Ledger {
         if from == to {
             return;
         }
-        if let Some(entry) = to.and_then(|slot| self.rules.get_mut(slot.place())) {
-            entry.living = entry.living.saturating_add(1);
-        }
+        self.conn_adopted(to);
         self.conn_closed(from);
     }
 

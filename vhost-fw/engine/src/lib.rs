@@ -4,7 +4,10 @@
 //! descriptors, groups or labels.
 #![forbid(unsafe_code)]
 
+mod adoption;
+mod announcement;
 mod config;
+mod conn_state;
 mod conntrack;
 mod engine;
 mod expectation;
@@ -19,6 +22,7 @@ mod limits;
 mod matcher;
 mod meter;
 mod pipeline;
+mod portable;
 mod prepared;
 mod reply;
 mod revision;
@@ -28,9 +32,11 @@ mod verdict;
 mod vnet;
 
 pub use config::Config;
+pub use conn_state::ConnState;
 pub use engine::Engine;
 pub use frame::{FRAME_LEN_MAX, Frame, HEAD_LEN};
 pub use matcher::RuleSetError;
+pub use portable::{Arrival, PortableConn, PortableEnd, PortableTcp, Trust};
 pub use prepared::PreparedRules;
 pub use time::Tick;
 pub use verdict::{Answer, Answers, Permit, RuleSlot, Verdict};

@@ -1,4 +1,5 @@
-//! Frames of our own making: the answer to a rejected frame, and the resets that end a revoked conn.
+//! Frames of our own making: the answer to a rejected frame, the resets that end a revoked conn, and the announcement of
+//! a guest that has moved.
 //!
 //! The only place that writes frames. Knows how they are written. Never knows why one is sent, nor how often.
 
@@ -6,13 +7,20 @@
 mod tests;
 mod write;
 
-use fw_model::{Addr, FlowKey, MacAddr, Protocol};
+use fw_model::{Addr, Direction, FlowKey, MacAddr, Protocol};
 
 use crate::headers::{Headers, Icmp, IcmpMessage, Ip, L4, Net, Tcp, TcpFlags};
 use write::{Envelope, Segment};
 
 /// Room every reply fits in, in bytes.
 pub(crate) const REPLY_LEN_MAX: usize = 1294;
+
+const HOP_LIMIT: u8 = 64;
+/// Of neighbour discovery (RFC 4861 section 7.1.2).
+const ND_HOP_LIMIT: u8 = 255;
+/// `ff02::1` (RFC 4291 section 2.7.1), and the MAC address it maps to (RFC 2464 section 7).
+const ALL_NODES: Addr = Addr::v6([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+const ALL_NODES_MAC: MacAddr = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
 
 /// Writes the answer to a rejected frame: TCP RST for TCP (RFC 9293 section 3.10.7.1), else ICMP destination
 /// unreachable, administratively prohibited (RFC 1812 section 5.2.7.1; RFC 4443 section 3.1). Its source is the
@@ -34,6 +42,7 @@ pub(crate) fn refusal(headers: &Headers, frame: &[u8], out: &mut [u8; REPLY_LEN_
         vlan: ether.vlan,
         source: ip.destination,
         destination: ip.source,
+        hop_limit: HOP_LIMIT,
     };
     match &ip.l4 {
         L4::Tcp(tcp) => envelope.write_tcp(&reset_for(tcp)?, out),
@@ -58,41 +67,22 @@ pub(crate) struct Reset {
     pub(crate) acknowledgement: u32,
 }
 
-/// Writes the RST+ACK that tells the guest.
-pub(crate) fn reset_guest(reset: &Reset, out: &mut [u8; REPLY_LEN_MAX]) -> Option<usize> {
+/// Writes the RST+ACK that tells one end: the guest if it goes [`Direction::In`], else the other end.
+pub(crate) fn reset_to(reset: &Reset, direction: Direction, out: &mut [u8; REPLY_LEN_MAX]) -> Option<usize> {
     let flow = &reset.flow;
-    let envelope = Envelope {
-        destination_mac: reset.guest_mac,
-        source_mac: reset.peer_mac,
-        vlan: (flow.vlan != 0).then_some(flow.vlan),
-        source: flow.remote,
-        destination: flow.local,
-    };
-    write_reset(reset, &envelope, (flow.remote_port, flow.local_port), out)
-}
-
-/// Writes the RST+ACK that tells the other end.
-pub(crate) fn reset_peer(reset: &Reset, out: &mut [u8; REPLY_LEN_MAX]) -> Option<usize> {
-    let flow = &reset.flow;
-    let envelope = Envelope {
-        destination_mac: reset.peer_mac,
-        source_mac: reset.guest_mac,
-        vlan: (flow.vlan != 0).then_some(flow.vlan),
-        source: flow.local,
-        destination: flow.remote,
-    };
-    write_reset(reset, &envelope, (flow.local_port, flow.remote_port), out)
-}
-
-fn write_reset(
-    reset: &Reset,
-    envelope: &Envelope,
-    (source_port, destination_port): (u16, u16),
-    out: &mut [u8; REPLY_LEN_MAX],
-) -> Option<usize> {
-    if reset.flow.protocol != Protocol::TCP {
+    if flow.protocol != Protocol::TCP {
         return None;
     }
+    let guest = (reset.guest_mac, flow.local, flow.local_port);
+    let peer = (reset.peer_mac, flow.remote, flow.remote_port);
+    let (from, to) = match direction {
+        Direction::In => (peer, guest),
+        Direction::Out => (guest, peer),
+    };
+    let (source_mac, source, source_port) = from;
+    let (destination_mac, destination, destination_port) = to;
+    let vlan = (flow.vlan != 0).then_some(flow.vlan);
+    let envelope = Envelope { destination_mac, source_mac, vlan, source, destination, hop_limit: HOP_LIMIT };
     let segment = Segment {
         source_port,
         destination_port,
@@ -101,6 +91,37 @@ fn write_reset(
         flags: TcpFlags(TcpFlags::RST | TcpFlags::ACK),
     };
     envelope.write_tcp(&segment, out)
+}
+
+/// What is told of a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Announcement {
+    /// The guest's MAC address.
+    pub(crate) mac: MacAddr,
+    pub(crate) vlan: Option<u16>,
+    /// An address of its own; none = only that the MAC address is here.
+    pub(crate) address: Option<Addr>,
+}
+
+/// Writes a frame to everybody that says where a guest is: RARP (RFC 903) without an address, an ARP announcement (RFC
+/// 5227 section 2.3) or an unsolicited neighbour advertisement (RFC 4861 section 7.2.6) with one.
+pub(crate) fn announcement(told: &Announcement, out: &mut [u8; REPLY_LEN_MAX]) -> Option<usize> {
+    let Announcement { mac, vlan, address } = *told;
+    match address {
+        None => write::write_rarp(mac, vlan, out),
+        Some(address) if address.is_v4() => write::write_arp_announcement(mac, vlan, address, out),
+        Some(address) => {
+            let envelope = Envelope {
+                destination_mac: ALL_NODES_MAC,
+                source_mac: mac,
+                vlan,
+                source: address,
+                destination: ALL_NODES,
+                hop_limit: ND_HOP_LIMIT,
+            };
+            envelope.write_advertisement(out)
+        }
+    }
 }
 
 /// The reset that answers a segment which belongs to no conn.

@@ -91,11 +91,8 @@ impl State {
         let mut out = [0; reply::REPLY_LEN_MAX];
         let to_guest = reset(tcp.guest_sequence, tcp.guest_ack);
         let to_peer = reset(tcp.peer_sequence, tcp.peer_ack);
-        for direction in [Direction::In, Direction::Out] {
-            let length = match direction {
-                Direction::In => reply::reset_guest(&to_guest, &mut out),
-                Direction::Out => reply::reset_peer(&to_peer, &mut out),
-            };
+        for (direction, told) in [(Direction::In, to_guest), (Direction::Out, to_peer)] {
+            let length = reply::reset_to(&told, direction, &mut out);
             let Some(frame) = length.and_then(|length| out.get(..length)) else { continue };
             if self.meters.take_reply(now) {
                 answers.emit(direction, frame, None);
@@ -131,7 +128,12 @@ fn is_owned(rules: &InForce, flow: &FlowKey, held: &Admitted) -> bool {
 }
 
 /// What the rules say of a conn that lives: its new admission, or `None`.
-fn readmission(rules: &InForce, flow: &FlowKey, opener: Direction, held: &Admitted) -> Option<Admitted> {
+pub(crate) fn readmission(
+    rules: &InForce,
+    flow: &FlowKey,
+    opener: Direction,
+    held: &Admitted,
+) -> Option<Admitted> {
     if held.expected {
         let place = rules.place(held.rule?)?;
         return rules.may_answer(place, flow.remote).then(|| rules.admission_of(place, true));

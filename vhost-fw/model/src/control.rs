@@ -154,6 +154,40 @@ pub struct Explanation {
     pub rule: Option<RuleId>,
 }
 
+/// What became of conns that were handed over.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adoption {
+    /// Adopted, admitted by the rule they came with.
+    pub kept: u64,
+    /// Adopted, though another rule admits them now, or theirs lets them live on.
+    pub judged_again: u64,
+    /// Not adopted, by reason.
+    pub refused: BTreeMap<Reason, u64>,
+}
+
+impl Adoption {
+    /// Conns adopted.
+    #[must_use]
+    pub const fn adopted(&self) -> u64 {
+        self.kept + self.judged_again
+    }
+
+    /// Conns not adopted.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.values().sum()
+    }
+
+    /// Adds what became of others.
+    pub fn add(&mut self, other: &Self) {
+        self.kept += other.kept;
+        self.judged_again += other.judged_again;
+        for (reason, count) in &other.refused {
+            *self.refused.entry(*reason).or_default() += count;
+        }
+    }
+}
+
 /// Frames per direction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrameCounts {

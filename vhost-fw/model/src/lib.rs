@@ -12,8 +12,8 @@ mod rule;
 
 pub use addr::{Addr, AddrError, Cidr, PortRange};
 pub use control::{
-    By, ConnFilter, ConnInfo, Explanation, FrameCounts, PROTOCOL_VERSION, Probe, Reply, Request, RuleCounts,
-    Stats, VerdictName,
+    Adoption, By, ConnFilter, ConnInfo, Explanation, FrameCounts, PROTOCOL_VERSION, Probe, Reply, Request,
+    RuleCounts, Stats, VerdictName,
 };
 pub use flow::{Direction, FlowKey, Protocol};
 pub use nic::{Binding, GuardSwitches, LinkLocal, MacAddr, NicId, NicIdError, NicIdentity, VlanId};

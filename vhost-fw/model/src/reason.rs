@@ -190,6 +190,12 @@ reasons! {
     UplinkRefused = "uplink-refused",
     /// The NIC is frozen.
     Frozen = "frozen",
+
+    // Handover.
+    /// A saved conn that no living one could be: its ports, state or windows do not hold together.
+    RecordImpossible = "record-impossible",
+    /// A saved conn whose flow the table already has.
+    RecordTwice = "record-twice",
 }
 
 impl Reason {

@@ -7,45 +7,11 @@ use fw_model::{Addr, Direction, FlowKey, MacAddr, OnRevoke, Protocol, Timers};
 use super::Admitted;
 use super::tcp::Windows;
 use super::timer::Links;
+pub(crate) use crate::conn_state::ConnState as State;
 use crate::time::Tick;
 use crate::verdict::RuleSlot;
 
-/// Where a conn stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
-    /// TCP: the opener's SYN was seen.
-    SynSent,
-    /// TCP: the SYN/ACK was seen.
-    SynReceived,
-    /// TCP: the handshake is complete.
-    Established,
-    /// TCP: a FIN was seen.
-    FinWait,
-    /// TCP: both FINs are acknowledged.
-    TimeWait,
-    /// TCP: a reset ended it.
-    Close,
-    /// Others: nobody has answered yet.
-    Asked,
-    /// Others: both ends have spoken.
-    Answered,
-}
-
 impl State {
-    /// Its name for operators.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::SynSent => "syn-sent",
-            Self::SynReceived => "syn-received",
-            Self::Established => "established",
-            Self::FinWait => "fin-wait",
-            Self::TimeWait => "time-wait",
-            Self::Close => "close",
-            Self::Asked => "asked",
-            Self::Answered => "answered",
-        }
-    }
-
     /// Whether the conn was never answered or is half open: such conns live in a pool of their own.
     pub(super) const fn is_unproven(self) -> bool {
         matches!(self, Self::SynSent | Self::SynReceived | Self::Asked)

@@ -133,8 +133,9 @@ impl Store {
         self.conns.get_mut(usize::try_from(place).ok()?).filter(|conn| conn.is_living())
     }
 
-    /// Gives a conn a place, files its deadline and puts it among the unproven, where every conn starts.
+    /// Gives a conn a place, files its deadline and puts it among the unproven if it is one.
     pub(super) fn place(&mut self, conn: Conn) -> Option<u32> {
+        let unproven = conn.state.is_unproven();
         let place = match self.free.pop() {
             Some(place) => {
                 *self.conns.get_mut(usize::try_from(place).ok()?)? = conn;
@@ -148,7 +149,9 @@ impl Store {
         };
         self.living += 1;
         self.file(place);
-        self.join_unproven(place);
+        if unproven {
+            self.join_unproven(place);
+        }
         self.mark(place);
         Some(place)
     }

@@ -6,6 +6,8 @@
 //! may send is bounded by what the other end has acknowledged and advertised. Read with RFC 9293 section 3.10.7, RFC
 //! 7323 (scaling) and RFC 5961 (blind attacks).
 
+mod portable;
+
 use fw_model::Reason;
 
 use super::State;
@@ -40,11 +42,18 @@ const FIN_OPENER: u8 = 1;
 const FIN_ANSWERER: u8 = 2;
 const PENDING: u8 = 4;
 const CHALLENGED: u8 = 8;
+/// Opener's and answerer's: what is known of this end is a moment old ([`Windows::catch_up`]).
+const RESUMING: [u8; 2] = [16, 32];
 const NO_SCALE: u8 = 0xff;
 
 /// Acknowledgements this far behind are still believed, whatever the window (as netfilter's `MAXACKWINCONST`): a late
 /// duplicate does no harm.
 const ACK_SLACK: u32 = 66_000;
+
+/// How far ahead of what is known a resuming end's first segment may lie at least, in bytes; a larger window of its
+/// receiver allows more. What is known is written down anew before an end has gone this far, so a conn that lives is
+/// found again, and a stranger who guesses gains this step and no more.
+const RESUME_STEP: u32 = 4 << 20;
 
 /// What a segment does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,7 +252,11 @@ impl Windows {
         if !segment.flags.ack() {
             return Err(Moved::Refuse(Reason::TcpState));
         }
-        self.fits(sender, segment).map_err(Moved::Refuse)?;
+        if self.is(resuming(sender)) {
+            self.catch_up(sender, segment).map_err(Moved::Refuse)?;
+        } else {
+            self.fits(sender, segment).map_err(Moved::Refuse)?;
+        }
         let fin = if sender == 0 { FIN_OPENER } else { FIN_ANSWERER };
         let end = segment_end(segment);
         if self.is(fin) && after(end, self.end_of(sender).end) {
@@ -254,6 +267,31 @@ impl Windows {
         }
         let window = u32::from(segment.window) << self.scale(sender);
         self.advance(sender, end, segment.acknowledgement, window);
+        Ok(())
+    }
+
+    /// A resuming end's first segment: what is known of both ends follows it, by one bounded step, if it then fits. From
+    /// then on this end is exact again.
+    #[cold]
+    fn catch_up(&mut self, sender: usize, segment: &Tcp) -> Result<(), Reason> {
+        let (from, to) = (self.end_of(sender), self.end_of(1 - sender));
+        let within = |number: u32, known: u32, window: u32| {
+            !after(number, known.wrapping_add(window.max(RESUME_STEP)))
+        };
+        if !within(segment.sequence, from.max_end, to.max_window)
+            || !within(segment.acknowledgement, to.end, from.max_window)
+        {
+            return Err(Reason::TcpWindow);
+        }
+        let mut ahead = *self;
+        let [opener, answerer] = &mut ahead.ends;
+        let (from, to) = if sender == 0 { (opener, answerer) } else { (answerer, opener) };
+        from.max_end = from.max_end.max_seq(segment.sequence);
+        to.end = to.end.max_seq(segment.acknowledgement);
+        to.max_end = to.max_end.max_seq(to.end);
+        ahead.flags &= !resuming(sender);
+        ahead.fits(sender, segment)?;
+        *self = ahead;
         Ok(())
     }
 
@@ -295,7 +333,7 @@ impl Windows {
         let [opener, answerer] = &mut self.ends;
         opener.max_end = segment.acknowledgement.wrapping_add(answerer.max_window);
         opener.acked = answerer.end.wrapping_sub(1);
-        self.flags &= !(FIN_OPENER | FIN_ANSWERER | PENDING | CHALLENGED);
+        self.flags = 0;
     }
 
     /// Remembers an opener's SYN on a living conn.
@@ -335,6 +373,11 @@ impl Windows {
     const fn is(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
+}
+
+const fn resuming(sender: usize) -> u8 {
+    let [opener, answerer] = RESUMING;
+    if sender == 0 { opener } else { answerer }
 }
 
 /// The sequence number behind a segment: SYN and FIN count one each.

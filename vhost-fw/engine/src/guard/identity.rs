@@ -51,6 +51,10 @@ impl Identity {
         mac == self.mac || self.shared.iter().any(|binding| binding.mac == mac)
     }
 
+    pub(super) fn hosts(&self) -> &[Addr] {
+        &self.hosts
+    }
+
     /// Whether it may say `addr` from `mac` (one of its own). A shared address goes with its one MAC address; others
     /// go with any, for VRRP routers advertise from their primary address with the virtual MAC (RFC 9568 section 7.2).
     pub(super) fn may_use(&self, addr: Addr, mac: MacAddr) -> bool {

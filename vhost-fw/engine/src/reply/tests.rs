@@ -255,11 +255,15 @@ fn a_revoked_conn_is_reset_at_both_ends() {
             let mut out = [0xee; REPLY_LEN_MAX];
             let (length, to, from, expected, ports) = match towards {
                 Direction::In => {
-                    (reset_guest(&reset, &mut out), GUEST, ROUTER, (remote, local), (443, 40_000))
+                    (reset_to(&reset, Direction::In, &mut out), GUEST, ROUTER, (remote, local), (443, 40_000))
                 }
-                Direction::Out => {
-                    (reset_peer(&reset, &mut out), ROUTER, GUEST, (local, remote), (40_000, 443))
-                }
+                Direction::Out => (
+                    reset_to(&reset, Direction::Out, &mut out),
+                    ROUTER,
+                    GUEST,
+                    (local, remote),
+                    (40_000, 443),
+                ),
             };
             let packet = read(&out[..length.unwrap()], to, from, (vlan != 0).then_some(vlan));
             assert_eq!(ends(&packet), expected);
@@ -283,7 +287,7 @@ fn only_tcp_conns_are_reset() {
     };
     let reset = Reset { flow, guest_mac: GUEST, peer_mac: ROUTER, sequence: 0, acknowledgement: 0 };
     let mut out = [0; REPLY_LEN_MAX];
-    assert_eq!(reset_guest(&reset, &mut out), None);
+    assert_eq!(reset_to(&reset, Direction::In, &mut out), None);
     let mixed = Reset { flow: FlowKey { protocol: Protocol::TCP, remote: Addr::v6(FAR6), ..flow }, ..reset };
-    assert_eq!(reset_peer(&mixed, &mut out), None);
+    assert_eq!(reset_to(&mixed, Direction::Out, &mut out), None);
 }
