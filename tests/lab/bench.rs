@@ -12,11 +12,14 @@ use serde::Serialize;
 use crate::host::{self, Stay};
 use crate::program;
 
+mod backlog;
 mod datapath;
 pub mod dpdk;
+mod floor;
+mod generator;
 mod guests;
 mod quiet;
-mod tap;
+mod super_segment;
 
 /// Which way is good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -77,6 +80,20 @@ const BENCHES: &[Bench] = &[
         peer_name: "write() to a tap",
         own_network: true,
         run: datapath::tap_64,
+    },
+    Bench {
+        name: "datapath/tap-64k-tso",
+        unit: "kpps",
+        peer_name: "writev() of the same parts to a tap",
+        own_network: true,
+        run: datapath::tap_64k_tso,
+    },
+    Bench {
+        name: "datapath/tap-rx",
+        unit: "Mpps",
+        peer_name: "read() from a tap",
+        own_network: true,
+        run: datapath::tap_rx,
     },
     Bench {
         name: "guests/tcp-tso",

@@ -16,7 +16,7 @@ use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, G
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 pub use driver::{Layout, Received};
-pub use ring::{Descriptor, INDIRECT, NEXT, Ring, WRITE};
+pub use ring::{Descriptor, INDIRECT, NEXT, Ring, SIZE, WRITE};
 
 mod driver;
 mod ring;
@@ -87,6 +87,20 @@ impl Guest {
     /// As [`Guest::boot`].
     pub fn boot_on(stream: UnixStream, vmm: Vmm, without: &[u32]) -> Outcome<Self> {
         Self::boot_with(Frontend::from_stream(stream, 2), vmm, without)
+    }
+
+    /// Boots a guest with one region of `bytes` of memory.
+    ///
+    /// # Errors
+    /// As [`Guest::boot`].
+    pub fn boot_large(socket: &Path, vmm: Vmm, bytes: usize) -> Outcome<Self> {
+        let file = tempfile::tempfile_in("/dev/shm").or_else(|_| tempfile::tempfile())?;
+        file.set_len(u64::try_from(bytes)?)?;
+        let region = (GuestAddress(0), bytes, Some(FileOffset::new(file, 0)));
+        let memory = GuestMemoryMmap::from_ranges_with_files([region])?;
+        let mut guest = Self::connect(Frontend::connect(socket, 2)?, vmm, memory, rings()?)?;
+        guest.activate()?;
+        Ok(guest)
     }
 
     fn boot_with(frontend: Frontend, vmm: Vmm, without: &[u32]) -> Outcome<Self> {

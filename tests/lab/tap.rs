@@ -5,10 +5,10 @@
 #![expect(unsafe_code, reason = "an ioctl has no safe form")]
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
-use vmm_sys_util::ioctl::ioctl_with_mut_ref;
+use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref};
 
 mod request {
     use std::ffi::{c_int, c_uint};
@@ -17,6 +17,7 @@ mod request {
 
     const TUN: c_uint = 0x54;
     ioctl_iow_nr!(TUNSETIFF, TUN, 202, c_int);
+    ioctl_iow_nr!(TUNSETVNETHDRSZ, TUN, 216, c_int);
 }
 
 /// `struct ifreq` as the tun driver uses it.
@@ -31,6 +32,8 @@ struct Request {
 const FLAGS: u16 = 0x0002 | 0x1000 | 0x4000;
 /// The driver's own header length.
 pub const HEADER: usize = 10;
+/// The one a firewall asks for: with the number of buffers.
+pub const LONG_HEADER: usize = 12;
 /// The longest frame it hands over: everything is segmented before.
 const FRAME: usize = 9 * 1024;
 
@@ -53,6 +56,39 @@ impl Tap {
         // SAFETY: the kernel reads and writes one `struct ifreq`, whose size and layout `Request` has.
         let answer = unsafe { ioctl_with_mut_ref(&file, request::TUNSETIFF(), &mut request) };
         if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(Self(file)) }
+    }
+
+    /// As [`Tap::open`], with headers of [`LONG_HEADER`] bytes: for records written and read as they are.
+    ///
+    /// # Errors
+    /// As [`Tap::open`].
+    pub fn open_with_long_header(name: &str) -> io::Result<Self> {
+        let tap = Self::open(name)?;
+        let length = 12_i32;
+        // SAFETY: the kernel reads one int, which lives through the call.
+        let answer = unsafe { ioctl_with_ref(&tap.0, request::TUNSETVNETHDRSZ(), &length) };
+        if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(tap) }
+    }
+
+    /// Writes one record that lies in parts.
+    ///
+    /// # Errors
+    /// The kernel refuses it, or takes a part.
+    pub fn write_parts(&mut self, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if self.0.write_vectored(parts)? == length { Ok(()) } else { Err(ErrorKind::WriteZero.into()) }
+    }
+
+    /// Reads one record as it is; `None` if none waits.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub fn read(&mut self, record: &mut [u8]) -> io::Result<Option<usize>> {
+        match self.0.read(record) {
+            Ok(length) => Ok(Some(length)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes one record, header and frame.

@@ -18,7 +18,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use fw_engine::{GuestOffloads, Permit};
+use fw_engine::{GuestOffloads, Permit, VnetHeader};
 use fw_model::{Direction, NicId};
 use vm_memory::VolatileSlice;
 
@@ -85,11 +85,32 @@ pub fn open(choice: &UplinkChoice, nic: &NicId, mtu: Option<u16>) -> Result<Box<
     })
 }
 
-/// Whether the bytes are those the permit was given for: its direction, its length, a whole Ethernet header.
-fn is_permitted(permit: &Permit, head: &[u8], tail: &[VolatileSlice<'_>]) -> bool {
-    let length = tail.iter().fold(head.len(), |length, part| length.saturating_add(part.len()));
-    permit.direction() == Direction::Out && permit.length() == length && length >= FRAME_LEN_MIN
+/// Writes the permit's virtio-net header into its place before the head. `None` if the bytes are not those the permit
+/// was given for: its direction, its length, a whole Ethernet header.
+#[inline]
+fn permitted<'r>(permit: &Permit, record: &'r mut [u8], tail: &[VolatileSlice<'_>]) -> Option<&'r [u8]> {
+    let length = tail.iter().fold(record.len(), |length, part| length.saturating_add(part.len()));
+    let is_this = permit.direction() == Direction::Out && length == VnetHeader::LEN + permit.length();
+    if !is_this || permit.length() < FRAME_LEN_MIN {
+        return None;
+    }
+    *record.first_chunk_mut()? = permit.vnet().to_bytes();
+    Some(record)
 }
+
+/// What became of a write. `gone` are the errors by which this kind of uplink says that it is gone; they come back.
+#[inline]
+fn outcome(written: io::Result<()>, gone: &[i32]) -> io::Result<Sent> {
+    let Err(error) = written else { return Ok(Sent::Yes) };
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => Ok(Sent::Full),
+        Some(errno) if gone.contains(&errno) => Err(error),
+        Some(_) | None => Ok(Sent::Refused),
+    }
+}
+
+/// What a socket answers whose other end is gone.
+const PEER_GONE: &[i32] = &[libc::EPIPE, libc::ECONNRESET, libc::ENOTCONN];
 
 /// What became of a frame handed to the uplink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,13 +128,14 @@ pub trait Uplink: Send {
     /// Becomes readable when frames wait; `None` if none ever will.
     fn readable_fd(&self) -> Option<RawFd>;
 
-    /// Sends one frame: the private `head`, then `tail` straight from guest memory, in one write, with the permit's
-    /// virtio-net header before them. The caller has finished the head ([`Permit::finish`]) and cut the tail to the
-    /// permit's length.
+    /// Sends one frame: the private `record`, then `tail` straight from guest memory, in one write. A record is
+    /// [`VnetHeader::LEN`] bytes of room, into which the permit's virtio-net header is written, and the head: so they
+    /// leave together and are not copied again. The caller has finished the head ([`Permit::finish`]) and cut the tail
+    /// to the permit's length.
     ///
     /// # Errors
     /// The uplink is gone for good: the process ends with code 75.
-    fn send(&mut self, permit: Permit, head: &[u8], tail: &[VolatileSlice<'_>]) -> io::Result<Sent>;
+    fn send(&mut self, permit: Permit, record: &mut [u8], tail: &[VolatileSlice<'_>]) -> io::Result<Sent>;
 
     /// Reads one frame into `buffer` as virtio-net header (12 bytes) and frame; `None` if none waits. A longer frame
     /// is cut, never spilt.

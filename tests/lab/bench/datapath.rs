@@ -2,13 +2,14 @@
 //!
 //! It may know how a firewall is started and what it counts. It must never count a frame that no rule judged.
 
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::{Rounds, dpdk, quiet, tap};
+use super::{Rounds, backlog, dpdk, floor, quiet, super_segment};
 use crate::firewall::{Firewall, Uplink};
 use crate::host::ip;
 
@@ -17,6 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a backend is fed before and while it is measured.
 const WARM: Duration = Duration::from_secs(2);
 const MEASURED: Duration = Duration::from_secs(4);
+/// The tap of ours.
+const TAP: &str = "bench0";
+/// Where whatever feeds ours runs.
+const GENERATOR: usize = 0;
 
 pub(super) fn null_1k() -> Result<Rounds> {
     quiet::take_turns(|| ours(Uplink::Null, 64, 1_024), || receive_only(64, 1_024))
@@ -27,8 +32,69 @@ pub(super) fn null_100k() -> Result<Rounds> {
 }
 
 pub(super) fn tap_64() -> Result<Rounds> {
-    let uplink = Uplink::Tap("bench0".to_owned());
-    quiet::take_turns(|| ours(uplink.clone(), 64, 1_024), || tap::written_per_second(64).map(mega))
+    let uplink = Uplink::Tap(TAP.to_owned());
+    quiet::take_turns(|| ours(uplink.clone(), 64, 1_024), || floor::written_per_second(64, 1_024).map(mega))
+}
+
+pub(super) fn tap_64k_tso() -> Result<Rounds> {
+    quiet::take_turns(super_segments, || floor::super_segments_written_per_second().map(kilo))
+}
+
+pub(super) fn tap_rx() -> Result<Rounds> {
+    quiet::take_turns(drained, || floor::read_per_second().map(mega))
+}
+
+/// Thousands of super-segments per second that a rule of ours lets into a tap.
+fn super_segments() -> Result<f64> {
+    let folder = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
+    let mut wire = backlog::Backlog::open(TAP)?;
+    let firewall = start(Uplink::Tap(TAP.to_owned()), folder.path())?;
+    wire.connect()?;
+    let mut sender = super_segment::Sender::boot(&firewall.socket(), wire.feeder())?;
+    // The floor's frames go nowhere either.
+    wire.disconnect()?;
+    floor::on(GENERATOR, || sender.send_for(WARM))?;
+    let before = passed(&firewall)?;
+    let rate = floor::on(GENERATOR, || sender.send_for(MEASURED))?;
+    let (passed, drops) = (passed(&firewall)? - before, firewall.drops()?);
+    ensure!(count(passed) > 0.99 * rate * MEASURED.as_secs_f64(), "{passed} passed; it dropped {drops:?}");
+    Ok(kilo(rate))
+}
+
+/// Millions of frames per second that ours brings to a guest out of a tap in which they wait.
+fn drained() -> Result<f64> {
+    let folder = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
+    let mut waiting = backlog::Backlog::open(TAP)?;
+    let firewall = start(Uplink::Tap(TAP.to_owned()), folder.path())?;
+    waiting.connect()?;
+    let mut sink = dpdk::sink(&firewall.socket(), folder.path())?;
+    // Until the guest has buffers nothing is read; then every flow gets its conn.
+    waiting.queue(backlog::FLOWS)?;
+    let all = || conns(&firewall).is_ok_and(|conns| conns >= backlog::FLOWS.into());
+    sink.wait_until(PATIENCE, all).with_context(|| format!("it dropped {:?}", firewall.drops()))?;
+    firewall.ctl(&["freeze"])?;
+    let (before, delivered) = (waiting.counters()?.0, frames(&firewall, "in")?);
+    waiting.queue(backlog::FRAMES)?;
+    firewall.ctl(&["thaw"])?;
+    let seen = || Ok::<_, anyhow::Error>((Instant::now(), waiting.counters()?.0 - before));
+    let (mut first, start) = (seen()?, Instant::now());
+    let mut last = first;
+    while last.1 < backlog::FRAMES.into() {
+        ensure!(start.elapsed() < PATIENCE, "{} frames were read", last.1);
+        thread::sleep(Duration::from_micros(200));
+        last = seen()?;
+        if first.1 == 0 {
+            first = last;
+        }
+    }
+    let delivered = frames(&firewall, "in")? - delivered;
+    ensure!(delivered >= backlog::FRAMES.into(), "{delivered} passed; it dropped {:?}", firewall.drops()?);
+    Ok(mega(count(last.1 - first.1) / (last.0 - first.0).as_secs_f64()))
+}
+
+fn start(uplink: Uplink, folder: &Path) -> Result<Firewall> {
+    let words = ["--max-connections", "262144", "--poll", "--pin", "1"];
+    Firewall::start_with("bench", &rules(), uplink, &words, folder)
 }
 
 /// Millions of frames per second that a rule of ours lets through.
@@ -40,8 +106,7 @@ fn ours(uplink: Uplink, size: u32, flows: u32) -> Result<f64> {
         ip(&format!("tuntap add {name} mode tap vnet_hdr"))?;
         ip(&format!("link set {name} addrgenmode none"))?;
     }
-    let words = ["--max-connections", "262144", "--poll", "--pin", "1"];
-    let firewall = Firewall::start_with("bench", &rules(), uplink, &words, folder.path())?;
+    let firewall = start(uplink, folder.path())?;
     let mut generator = dpdk::generator(&firewall.socket(), size, flows, folder.path())?;
     generator
         .wait_until(PATIENCE, || passed(&firewall).is_ok_and(|frames| frames > 0))
@@ -83,15 +148,22 @@ nic: {{id: bench, mac: "{}", addresses: [{}]}}
 defaults: {{out: drop, in: drop}}
 rules:
   - {{id: flows, direction: out, action: allow, protocol: udp, ports: [1001]}}
+  - {{id: stream, direction: out, action: allow, protocol: tcp, ports: [80]}}
+  - {{id: answers, direction: in, action: allow, protocol: udp, ports: [1000]}}
 "#,
         dpdk::GENERATOR_MAC,
         dpdk::GENERATOR_ADDRESS
     )
 }
 
-/// Frames that the rule let through.
+/// Frames that left.
 fn passed(firewall: &Firewall) -> Result<u64> {
-    of_the_rule(firewall, "frames")
+    frames(firewall, "out")
+}
+
+fn frames(firewall: &Firewall, direction: &str) -> Result<u64> {
+    let stats = firewall.stats()?;
+    stats.pointer(&format!("/frames/{direction}")).and_then(Value::as_u64).context("stats without frames")
 }
 
 /// Conns that the rule let open.
@@ -105,11 +177,20 @@ fn of_the_rule(firewall: &Firewall, what: &str) -> Result<u64> {
     count.with_context(|| format!("stats without the rule's {what}"))
 }
 
+/// Conns that live.
+fn conns(firewall: &Firewall) -> Result<u64> {
+    firewall.stats()?.pointer("/conns").and_then(Value::as_u64).context("stats without conns")
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a count of frames stays far below 2^52")]
-fn count(frames: u64) -> f64 {
+pub(super) fn count(frames: u64) -> f64 {
     frames as f64
 }
 
 fn mega(rate: f64) -> f64 {
     rate / 1e6
+}
+
+fn kilo(rate: f64) -> f64 {
+    rate / 1e3
 }

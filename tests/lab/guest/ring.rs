@@ -8,7 +8,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::{Outcome, event};
 
 /// Descriptors of each ring.
-pub(super) const SIZE: u16 = 256;
+pub const SIZE: u16 = 256;
 
 /// The chain goes on.
 pub const NEXT: u16 = 1;

@@ -4,7 +4,7 @@
 //! buffer at all. Knows descriptors and guest memory. Never knows what buffers hold.
 
 use virtio_queue::desc::split::Descriptor;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::memory::{Memory, Slice};
 use super::ring::View;
@@ -27,39 +27,67 @@ pub(crate) enum Way {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BadChain;
 
-/// Appends the buffers of the chain at `head` to `slices` and gives their length in bytes, `limit` at most. A bad
-/// chain appends nothing.
-pub(crate) fn walk<'m>(
-    view: &View<'m>,
+type Region = <Memory as GuestMemoryBackend>::R;
+
+/// Follows the chains of one ring for a batch.
+pub(crate) struct Chains<'v, 'm> {
+    view: &'v View<'m>,
     memory: &'m Memory,
-    head: u16,
     way: Way,
     limit: usize,
-    slices: &mut Vec<Slice<'m>>,
-) -> Result<usize, BadChain> {
-    let kept = slices.len();
-    let mut walk = Walk { memory, way, limit, slices, descriptors: 0, total: 0 };
-    match walk.table(view, head) {
-        Ok(()) => Ok(walk.total),
-        Err(bad) => {
-            slices.truncate(kept);
-            Err(bad)
+    /// Where the last buffer was: most likely the next is there too, and nothing need be searched.
+    near: Option<&'m Region>,
+}
+
+impl<'v, 'm> Chains<'v, 'm> {
+    /// Chains whose buffers go `way` and hold `limit` bytes at most.
+    pub(crate) const fn new(view: &'v View<'m>, memory: &'m Memory, way: Way, limit: usize) -> Self {
+        Self { view, memory, way, limit, near: None }
+    }
+
+    pub(crate) const fn view(&self) -> &'v View<'m> {
+        self.view
+    }
+
+    /// Appends the buffers of the chain at `head` to `slices` and gives their length in bytes. A bad chain appends
+    /// nothing.
+    #[inline]
+    pub(crate) fn walk(&mut self, head: u16, slices: &mut Vec<Slice<'m>>) -> Result<usize, BadChain> {
+        let kept = slices.len();
+        let mut walk = Walk { chains: self, slices, descriptors: 0, total: 0 };
+        match walk.table(head) {
+            Ok(()) => Ok(walk.total),
+            Err(bad) => {
+                slices.truncate(kept);
+                Err(bad)
+            }
         }
+    }
+
+    /// These bytes, if one region holds them all.
+    #[inline]
+    fn slice_at(&mut self, address: GuestAddress, length: usize) -> Option<Slice<'m>> {
+        let within = |region: &'m Region| region.get_slice(region.to_region_addr(address)?, length).ok();
+        if let Some(slice) = self.near.and_then(within) {
+            return Some(slice);
+        }
+        self.near = self.memory.find_region(address);
+        self.near.and_then(within)
     }
 }
 
-struct Walk<'s, 'm> {
-    memory: &'m Memory,
-    way: Way,
-    limit: usize,
+struct Walk<'s, 'v, 'm> {
+    chains: &'s mut Chains<'v, 'm>,
     slices: &'s mut Vec<Slice<'m>>,
     descriptors: usize,
     total: usize,
 }
 
-impl<'m> Walk<'_, 'm> {
+impl Walk<'_, '_, '_> {
     /// Descriptors of the ring's own table: no more than the ring has, else they go in a circle.
-    fn table(&mut self, view: &View<'m>, head: u16) -> Result<(), BadChain> {
+    #[inline]
+    fn table(&mut self, head: u16) -> Result<(), BadChain> {
+        let view = self.chains.view;
         let mut index = head;
         for _ in 0..view.size() {
             let descriptor = view.descriptor(index).ok_or(BadChain)?;
@@ -85,7 +113,7 @@ impl<'m> Walk<'_, 'm> {
         if length % DESCRIPTOR != 0 || entries == 0 || entries > DESCRIPTORS_MAX {
             return Err(BadChain);
         }
-        let near = GuestMemoryBackend::get_slice(self.memory, table.addr(), length).ok();
+        let near = self.chains.slice_at(table.addr(), length);
         let mut index = 0;
         for _ in 0..entries {
             if index >= entries {
@@ -111,12 +139,13 @@ impl<'m> Walk<'_, 'm> {
     fn far_descriptor(&self, table: GuestAddress, index: usize) -> Result<Descriptor, BadChain> {
         let offset = u64::try_from(DESCRIPTOR * index).map_err(|_| BadChain)?;
         let address = table.0.checked_add(offset).ok_or(BadChain)?;
-        self.memory.read_obj(GuestAddress(address)).map_err(|_| BadChain)
+        self.chains.memory.read_obj(GuestAddress(address)).map_err(|_| BadChain)
     }
 
+    #[inline]
     fn buffer(&mut self, descriptor: Descriptor) -> Result<(), BadChain> {
         self.descriptors += 1;
-        let wrong_way = descriptor.is_write_only() != (self.way == Way::ToGuest);
+        let wrong_way = descriptor.is_write_only() != (self.chains.way == Way::ToGuest);
         if self.descriptors > DESCRIPTORS_MAX || wrong_way {
             return Err(BadChain);
         }
@@ -124,13 +153,14 @@ impl<'m> Walk<'_, 'm> {
         if length == 0 {
             return Ok(());
         }
-        self.total = self.total.checked_add(length).filter(|total| *total <= self.limit).ok_or(BadChain)?;
+        self.total =
+            self.total.checked_add(length).filter(|total| *total <= self.chains.limit).ok_or(BadChain)?;
         let address = descriptor.addr();
-        if let Ok(slice) = GuestMemoryBackend::get_slice(self.memory, address, length) {
+        if let Some(slice) = self.chains.slice_at(address, length) {
             self.slices.push(slice);
             return Ok(());
         }
-        for slice in GuestMemoryBackend::get_slices(self.memory, address, length) {
+        for slice in GuestMemoryBackend::get_slices(self.chains.memory, address, length) {
             self.slices.push(slice.map_err(|_| BadChain)?);
         }
         Ok(())

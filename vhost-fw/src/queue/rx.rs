@@ -5,7 +5,7 @@
 
 use fw_engine::{Permit, VnetHeader};
 
-use super::chain::{Way, walk};
+use super::chain::{Chains, Way};
 use super::memory::{Memory, Scatter, Slice};
 use super::ring::{Cursor, View};
 use crate::features::Acked;
@@ -26,8 +26,7 @@ pub(crate) enum Placed {
 
 /// The receive ring for a batch.
 pub(crate) struct Buffers<'v, 'm> {
-    view: &'v View<'m>,
-    memory: &'m Memory,
+    chains: Chains<'v, 'm>,
     acked: Acked,
     /// The buffers of one frame after the other.
     slices: Vec<Slice<'m>>,
@@ -35,7 +34,7 @@ pub(crate) struct Buffers<'v, 'm> {
 
 impl<'v, 'm> Buffers<'v, 'm> {
     pub(crate) const fn new(view: &'v View<'m>, memory: &'m Memory, acked: Acked) -> Self {
-        Self { view, memory, acked, slices: Vec::new() }
+        Self { chains: Chains::new(view, memory, Way::ToGuest, usize::MAX), acked, slices: Vec::new() }
     }
 }
 
@@ -73,7 +72,7 @@ impl Placer {
         let mut scatter = Scatter::new(&buffers.slices);
         scatter.put(header.get(..header_len).unwrap_or(&header));
         scatter.put(frame);
-        self.commit(buffers.view, cursor, header_len + frame.len());
+        self.commit(buffers.chains.view(), cursor, header_len + frame.len());
         Placed::Yes
     }
 
@@ -85,7 +84,8 @@ impl Placer {
     /// Reserves chains for `need` bytes. Chains that are bad are retired on the way, and with them the good ones
     /// reserved before them: the ring completes in order.
     fn reserve(&mut self, buffers: &mut Buffers<'_, '_>, cursor: &mut Cursor, need: usize) -> Room {
-        let Buffers { view, memory, acked, slices } = buffers;
+        let Buffers { chains, acked, slices } = buffers;
+        let view = chains.view();
         self.reserved.clear();
         slices.clear();
         let mut position = cursor.next();
@@ -100,7 +100,7 @@ impl Placer {
             }
             let id = view.head(position);
             position = position.wrapping_add(1);
-            let chain = walk(view, memory, id, Way::ToGuest, usize::MAX, slices).unwrap_or(0);
+            let chain = chains.walk(id, slices).unwrap_or(0);
             self.reserved.push(Reserved { id, capacity: chain });
             if chain == 0 {
                 self.retire(view, cursor);

@@ -3,32 +3,47 @@
 //! What a slot holds is private and is what gets judged and sent; the rest of a frame stays in guest memory until it
 //! is sent or fetched, once. Knows rings and chains. Never knows what a header means.
 
+use std::hint::black_box;
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
 use fw_engine::{FRAME_LEN_MAX, Frame, HEAD_LEN, VnetHeader};
 use fw_model::Direction;
+use vm_memory::Bytes;
 
 use super::BATCH;
-use super::chain::{Way, walk};
+use super::chain::{Chains, Way};
 use super::memory::{Memory, Slice, take};
 use super::ring::{Cursor, View};
 
 /// A batch ends early when its chains name this many buffers: one-byte descriptors must not make it long.
 const SLICES_MAX: usize = 2048;
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// One frame of a batch.
 pub(crate) struct Slot {
-    /// The virtio-net header as the driver wrote it, and the head behind it: copied together, once.
+    /// The virtio-net header as the driver wrote it, and the head behind it: copied together, once. The head always
+    /// stands behind [`VnetHeader::LEN`] bytes, so that what leaves can be put before it.
     copied: [u8; VnetHeader::LEN + HEAD_LEN],
-    /// Where the head stands in `copied`.
-    head: Range<usize>,
+    /// Where the driver's header starts in `copied`: one from before virtio 1.0 is shorter.
+    header_at: usize,
+    /// Where the head ends in `copied`.
+    end: usize,
     length: usize,
     /// Its buffers in the batch's slices: all of them, and once the head is copied those behind it.
     rest: Range<usize>,
 }
 
 impl Slot {
-    const EMPTY: Self = Self { copied: [0; VnetHeader::LEN + HEAD_LEN], head: 0..0, length: 0, rest: 0..0 };
+    const EMPTY: Self = Self {
+        copied: [0; VnetHeader::LEN + HEAD_LEN],
+        header_at: 0,
+        end: VnetHeader::LEN,
+        length: 0,
+        rest: 0..0,
+    };
 
     /// The frame as it is judged.
     pub(crate) fn frame(&self) -> Frame<'_> {
@@ -42,27 +57,33 @@ impl Slot {
 
     /// What the driver claims. A header from before virtio 1.0 is shorter: what it lacks is 0.
     pub(crate) fn vnet(&self) -> VnetHeader {
-        let Some(mut header) = self.copied.first_chunk().copied() else { return VnetHeader::NONE };
-        for byte in header.iter_mut().skip(self.head.start) {
-            *byte = 0;
+        let Some(header) = self.copied.first_chunk() else { return VnetHeader::NONE };
+        if self.header_at == 0 {
+            return VnetHeader::from_bytes(*header);
         }
-        VnetHeader::from_bytes(header)
+        let mut shorter = [0; VnetHeader::LEN];
+        for (to, from) in shorter.iter_mut().zip(header.iter().skip(self.header_at)) {
+            *to = *from;
+        }
+        VnetHeader::from_bytes(shorter)
     }
 
     pub(crate) fn head(&self) -> &[u8] {
-        self.copied.get(self.head.clone()).unwrap_or_default()
+        self.copied.get(VnetHeader::LEN..self.end).unwrap_or_default()
     }
 
-    /// The private head, to be finished and sent, and where the rest stands in the batch's slices.
+    /// The record: the private head, to be finished and sent, behind the room for a header; and where the rest stands in
+    /// the batch's slices.
     pub(crate) fn parts(&mut self) -> (&mut [u8], Range<usize>) {
-        (self.copied.get_mut(self.head.clone()).unwrap_or_default(), self.rest.clone())
+        (self.copied.get_mut(..self.end).unwrap_or_default(), self.rest.clone())
     }
 
-    /// Puts the whole frame together in `whole`: the head that was judged, and the rest, copied now.
+    /// Puts the whole frame together in `whole`, as a record: room for a header, the head that was judged, and the rest,
+    /// copied now.
     pub(crate) fn fetch<'w>(&self, slices: &mut [Slice<'_>], whole: &'w mut [u8]) -> &'w mut [u8] {
-        let Some(whole) = whole.get_mut(..self.length) else { return Default::default() };
-        let (head, rest) = whole.split_at_mut(self.head.len().min(self.length));
-        head.copy_from_slice(self.head().get(..head.len()).unwrap_or_default());
+        let Some(whole) = whole.get_mut(..VnetHeader::LEN + self.length) else { return Default::default() };
+        let (head, rest) = whole.split_at_mut(self.end.min(VnetHeader::LEN + self.length));
+        head.copy_from_slice(self.copied.get(..head.len()).unwrap_or_default());
         take(slices.get_mut(self.rest.clone()).unwrap_or_default(), rest);
         whole
     }
@@ -83,8 +104,8 @@ impl Batch {
 
     /// Takes up to a batch of the `waiting` chains and copies their heads. `slices` gets the buffers.
     ///
-    /// Heads are copied after the last chain was walked, one close behind the other: the guest wrote them on another
-    /// core, and so they are waited for together.
+    /// Heads are copied after the last chain was walked: the guest wrote them on another core, and so they are waited for
+    /// together.
     pub(crate) fn collect<'m>(
         &mut self,
         view: &View<'m>,
@@ -96,6 +117,7 @@ impl Batch {
     ) {
         self.good = 0;
         self.taken = 0;
+        let mut chains = Chains::new(view, memory, Way::FromGuest, header_len + FRAME_LEN_MAX);
         for id in self.ids.iter_mut().take(usize::from(waiting)) {
             if slices.len() >= SLICES_MAX {
                 break;
@@ -104,16 +126,16 @@ impl Batch {
             cursor.advance();
             self.taken += 1;
             let start = slices.len();
-            let Ok(total) = walk(view, memory, *id, Way::FromGuest, header_len + FRAME_LEN_MAX, slices)
-            else {
-                continue;
-            };
+            let Ok(total) = chains.walk(*id, slices) else { continue };
             let Some(length) = total.checked_sub(header_len) else { continue };
             if let Some(slot) = self.slots.get_mut(self.good) {
                 slot.length = length;
                 slot.rest = start..slices.len();
                 self.good += 1;
             }
+        }
+        for slot in self.slots.iter().take(self.good) {
+            warm(slices.get(slot.rest.clone()).unwrap_or_default(), header_len + HEAD_LEN);
         }
         for slot in self.slots.iter_mut().take(self.good) {
             slot.copy_head(slices, header_len);
@@ -145,10 +167,26 @@ impl Batch {
     }
 }
 
+/// Loads a byte of every cache line that the next `length` bytes of `slices` lie on, and forgets it. So short a loop has
+/// the lines of a whole batch under way at once; copying waits for the few that it reaches.
+fn warm(slices: &[Slice<'_>], mut length: usize) {
+    for slice in slices {
+        let near = slice.len().min(length);
+        for offset in (0..near).step_by(LINE).chain(near.checked_sub(1)) {
+            black_box(slice.load::<u8>(offset, Ordering::Relaxed).unwrap_or(0));
+        }
+        length -= near;
+        if length == 0 {
+            return;
+        }
+    }
+}
+
 impl Slot {
     fn copy_head(&mut self, slices: &mut [Slice<'_>], header_len: usize) {
-        self.head = header_len..header_len + self.length.min(HEAD_LEN);
-        let copied = self.copied.get_mut(..self.head.end).unwrap_or_default();
+        self.header_at = VnetHeader::LEN - header_len.min(VnetHeader::LEN);
+        self.end = VnetHeader::LEN + self.length.min(HEAD_LEN);
+        let copied = self.copied.get_mut(self.header_at..self.end).unwrap_or_default();
         self.rest.start += take(slices.get_mut(self.rest.clone()).unwrap_or_default(), copied);
     }
 }

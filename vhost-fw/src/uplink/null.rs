@@ -8,7 +8,7 @@ use std::os::fd::RawFd;
 use fw_engine::{GuestOffloads, Permit};
 use vm_memory::VolatileSlice;
 
-use super::{MTU_DEFAULT, Sent, Uplink, is_permitted};
+use super::{MTU_DEFAULT, Sent, Uplink, permitted};
 
 /// Judge and discard.
 #[derive(Debug)]
@@ -29,8 +29,8 @@ impl Uplink for Null {
         None
     }
 
-    fn send(&mut self, permit: Permit, head: &[u8], tail: &[VolatileSlice<'_>]) -> io::Result<Sent> {
-        Ok(if is_permitted(&permit, head, tail) { Sent::Yes } else { Sent::Refused })
+    fn send(&mut self, permit: Permit, record: &mut [u8], tail: &[VolatileSlice<'_>]) -> io::Result<Sent> {
+        Ok(if permitted(&permit, record, tail).is_some() { Sent::Yes } else { Sent::Refused })
     }
 
     fn recv(&mut self, _buffer: &mut [u8]) -> io::Result<Option<usize>> {

@@ -11,8 +11,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use vm_memory::VolatileSlice;
 
-use super::vectored::{Spare, write_frame};
-use super::{Sent, Uplink, is_permitted};
+use super::vectored::{Spare, write_record};
+use super::{PEER_GONE, Sent, Uplink, outcome, permitted};
 
 /// Both ends of a link with this MTU.
 ///
@@ -33,20 +33,8 @@ pub struct Near {
 }
 
 impl Near {
-    pub(super) fn write(
-        &mut self,
-        vnet: &[u8; VnetHeader::LEN],
-        head: &[u8],
-        tail: &[VolatileSlice<'_>],
-    ) -> io::Result<Sent> {
-        let Err(error) = write_frame(self.fd.as_fd(), vnet, head, tail, &mut self.spare) else {
-            return Ok(Sent::Yes);
-        };
-        match error.raw_os_error() {
-            Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => Ok(Sent::Full),
-            Some(libc::EPIPE | libc::ECONNRESET | libc::ENOTCONN) => Err(error),
-            Some(_) | None => Ok(Sent::Refused),
-        }
+    pub(super) fn write(&mut self, record: &[u8], tail: &[VolatileSlice<'_>]) -> io::Result<Sent> {
+        outcome(write_record(self.fd.as_fd(), record, tail, &mut self.spare), PEER_GONE)
     }
 }
 
@@ -55,11 +43,10 @@ impl Uplink for Near {
         Some(self.fd.as_raw_fd())
     }
 
-    fn send(&mut self, permit: Permit, head: &[u8], tail: &[VolatileSlice<'_>]) -> io::Result<Sent> {
-        if is_permitted(&permit, head, tail) {
-            self.write(&permit.vnet().to_bytes(), head, tail)
-        } else {
-            Ok(Sent::Refused)
+    fn send(&mut self, permit: Permit, record: &mut [u8], tail: &[VolatileSlice<'_>]) -> io::Result<Sent> {
+        match permitted(&permit, record, tail) {
+            Some(record) => self.write(record, tail),
+            None => Ok(Sent::Refused),
         }
     }
 
@@ -94,7 +81,8 @@ impl Far {
     /// # Errors
     /// The other end is gone, or has no room.
     pub fn send(&self, vnet: VnetHeader, frame: &[u8]) -> io::Result<()> {
-        write_frame(self.fd.as_fd(), &vnet.to_bytes(), frame, &[], &mut Spare::new())
+        let record = [&vnet.to_bytes(), frame].concat();
+        write_record(self.fd.as_fd(), &record, &[], &mut Spare::new())
     }
 
     /// Takes the next frame from the wire as virtio-net header and frame; `None` if none waits.

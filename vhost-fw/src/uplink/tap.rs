@@ -10,16 +10,20 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
-use fw_engine::{GuestOffloads, Permit, VnetHeader};
+use fw_engine::{GuestOffloads, Permit};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use vm_memory::VolatileSlice;
 
 use super::link::{self, Link};
-use super::vectored::{Spare, write_frame};
-use super::{MTU_DEFAULT, Sent, Uplink, UplinkError, is_permitted, tun};
+use super::vectored::{Spare, write_record};
+use super::{MTU_DEFAULT, Sent, Uplink, UplinkError, outcome, permitted, tun};
 
 const DEVICE: &str = "/dev/net/tun";
+
+/// The device is gone, or the descriptor is not what it was. (EINVAL: not this frame. EIO: the device is down, which its
+/// operator may end.)
+const GONE: &[i32] = &[libc::EBADFD, libc::ENODEV, libc::ENXIO, libc::EBADF];
 
 /// Frames that wait in the tap while the guest has no room.
 const QUEUE_LEN: u32 = 4096;
@@ -97,22 +101,8 @@ impl Tap {
         Ok(Self { fd, mtu, spare: Spare::new() })
     }
 
-    pub(super) fn write(
-        &mut self,
-        vnet: &[u8; VnetHeader::LEN],
-        head: &[u8],
-        tail: &[VolatileSlice<'_>],
-    ) -> io::Result<Sent> {
-        let Err(error) = write_frame(self.fd.as_fd(), vnet, head, tail, &mut self.spare) else {
-            return Ok(Sent::Yes);
-        };
-        match error.raw_os_error() {
-            Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => Ok(Sent::Full),
-            // The device is gone, or the descriptor is not what it was.
-            Some(libc::EBADFD | libc::ENODEV | libc::ENXIO | libc::EBADF) => Err(error),
-            // EINVAL: not this frame. EIO: the device is down, which its operator may end.
-            Some(_) | None => Ok(Sent::Refused),
-        }
+    pub(super) fn write(&mut self, record: &[u8], tail: &[VolatileSlice<'_>]) -> io::Result<Sent> {
+        outcome(write_record(self.fd.as_fd(), record, tail, &mut self.spare), GONE)
     }
 }
 
@@ -121,11 +111,10 @@ impl Uplink for Tap {
         Some(self.fd.as_raw_fd())
     }
 
-    fn send(&mut self, permit: Permit, head: &[u8], tail: &[VolatileSlice<'_>]) -> io::Result<Sent> {
-        if is_permitted(&permit, head, tail) {
-            self.write(&permit.vnet().to_bytes(), head, tail)
-        } else {
-            Ok(Sent::Refused)
+    fn send(&mut self, permit: Permit, record: &mut [u8], tail: &[VolatileSlice<'_>]) -> io::Result<Sent> {
+        match permitted(&permit, record, tail) {
+            Some(record) => self.write(record, tail),
+            None => Ok(Sent::Refused),
         }
     }
 

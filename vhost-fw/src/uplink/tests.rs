@@ -130,10 +130,10 @@ fn what_is_written_to_a_tap_reaches_the_host_as_one_frame() {
         let mut payload = tail.to_vec();
         let tail: Vec<VolatileSlice<'_>> =
             payload.chunks_mut(tail.len().div_ceil(parts)).map(VolatileSlice::from).collect();
-        assert_eq!(tap.write(&PLAIN, head, &tail).unwrap(), Sent::Yes);
+        assert_eq!(tap.write(&record(head), &tail).unwrap(), Sent::Yes);
         assert_eq!(wire.recv(), frame, "{parts} parts");
     }
-    assert_eq!(tap.write(&PLAIN, &frame, &[]).unwrap(), Sent::Yes);
+    assert_eq!(tap.write(&record(&frame), &[]).unwrap(), Sent::Yes);
     assert_eq!(wire.recv(), frame);
 }
 
@@ -145,11 +145,11 @@ fn a_frame_no_tap_takes_is_refused_and_the_next_one_goes() {
     let mut tap = Tap::open("t0", None).unwrap();
     let mut nonsense = PLAIN;
     nonsense[1] = 0x7f;
-    assert_eq!(tap.write(&nonsense, &frame(100), &[]).unwrap(), Sent::Refused);
+    assert_eq!(tap.write(&[&nonsense[..], &frame(100)].concat(), &[]).unwrap(), Sent::Refused);
     let mut endless = vec![0; 200_000];
     let tail: Vec<VolatileSlice<'_>> = endless.chunks_mut(1000).map(VolatileSlice::from).collect();
-    assert_eq!(tap.write(&PLAIN, &frame(100), &tail).unwrap(), Sent::Refused);
-    assert_eq!(tap.write(&PLAIN, &frame(100), &[]).unwrap(), Sent::Yes);
+    assert_eq!(tap.write(&record(&frame(100)), &tail).unwrap(), Sent::Refused);
+    assert_eq!(tap.write(&record(&frame(100)), &[]).unwrap(), Sent::Yes);
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn a_tap_that_vanished_is_gone_for_good() {
     remove("t0");
     assert!(wakes(&tap), "the worker hears of it");
     assert!(tap.recv(&mut [0; 2000]).is_err());
-    assert!(tap.write(&PLAIN, &frame(100), &[]).is_err());
+    assert!(tap.write(&record(&frame(100)), &[]).is_err());
     assert!(tap.set_offloads(ALL_OFFLOADS).is_err());
 }
 
@@ -248,10 +248,10 @@ fn a_tap_that_is_down_refuses_until_it_is_up_again() {
     let index = link::find("t0").unwrap().unwrap().index;
     let down = rtnetlink::LinkUnspec::new_with_index(index).down().build();
     link::run(async |links: LinkHandle| links.change(down).execute().await).unwrap();
-    assert_eq!(tap.write(&PLAIN, &frame(100), &[]).unwrap(), Sent::Refused);
+    assert_eq!(tap.write(&record(&frame(100)), &[]).unwrap(), Sent::Refused);
     assert_eq!(tap.recv(&mut [0; 2000]).unwrap(), None);
     link::bring_up(index).unwrap();
-    assert_eq!(tap.write(&PLAIN, &frame(100), &[]).unwrap(), Sent::Yes);
+    assert_eq!(tap.write(&record(&frame(100)), &[]).unwrap(), Sent::Yes);
 }
 
 #[test]
@@ -270,14 +270,14 @@ fn nics_on_a_bridge_hear_each_other() {
     greeting[..6].fill(0xff);
     // A port forwards from the kernel's next look at its carrier on, within about a second.
     let start = Instant::now();
-    while !(one.write(&PLAIN, &greeting, &[]).unwrap() == Sent::Yes && comes(&mut two, &greeting)) {
+    while !(one.write(&record(&greeting), &[]).unwrap() == Sent::Yes && comes(&mut two, &greeting)) {
         assert!(start.elapsed() < Duration::from_secs(5), "no greeting came through the bridge");
     }
     // Learnt from the greeting: the answer goes to that port.
     let mut answer = frame(300);
     answer[..6].copy_from_slice(&greeting[6..12]);
     answer[11] = 2;
-    assert_eq!(two.write(&PLAIN, &answer, &[]).unwrap(), Sent::Yes);
+    assert_eq!(two.write(&record(&answer), &[]).unwrap(), Sent::Yes);
     recv_until(&mut one, |bytes| bytes == answer);
 }
 
@@ -306,7 +306,7 @@ fn an_inherited_tap_is_used_as_it_is() {
     let mut tap = Tap::adopt(wire::give_away(fd), None).unwrap();
     assert_eq!(tap.mtu(), 1450);
     let wire = Wire::open("t0");
-    assert_eq!(tap.write(&PLAIN, &frame(100), &[]).unwrap(), Sent::Yes);
+    assert_eq!(tap.write(&record(&frame(100)), &[]).unwrap(), Sent::Yes);
     assert_eq!(wire.recv(), frame(100));
     // The host may speak for itself on a tap that another made; in the end there is nothing, and that blocks nobody.
     assert!((0..100).any(|_| tap.recv(&mut [0; 2000]).unwrap().is_none()));
@@ -351,7 +351,7 @@ fn a_unix_uplink_serves_one_peer_after_the_other() {
     let path = dir.path().join("uplink.sock");
     let mut uplink = Unix::listen(&path, Some(1400)).unwrap();
     assert_eq!(uplink.mtu(), 1400);
-    assert_eq!(uplink.write(&PLAIN, &frame(10), &[]).unwrap(), Sent::Full, "nobody there");
+    assert_eq!(uplink.write(&record(&frame(10)), &[]).unwrap(), Sent::Full, "nobody there");
     for size in [100, 60_000] {
         let (peer, impatient) = (connect(&path), connect(&path));
         assert!(wakes(&uplink));
@@ -362,7 +362,7 @@ fn a_unix_uplink_serves_one_peer_after_the_other() {
         assert!(!wakes_at_once(&uplink), "the second peer waits its turn without waking anybody");
         let mut payload = frame(size);
         let tail = [VolatileSlice::from(&mut payload[..])];
-        assert_eq!(uplink.write(&PLAIN, &[], &tail).unwrap(), Sent::Yes);
+        assert_eq!(uplink.write(&PLAIN, &tail).unwrap(), Sent::Yes);
         let mut got = vec![0; 70_000];
         let (length, _) = rustix::net::recv(&peer, &mut got[..], RecvFlags::empty()).unwrap();
         assert_eq!(got[..length], record(&frame(size)));
@@ -400,13 +400,13 @@ fn a_slow_peer_fills_up_and_a_lost_one_makes_room() {
     let peer = connect(&path);
     assert_eq!(uplink.recv(&mut [0; 100]).unwrap(), None);
     let sent =
-        (0..10_000).take_while(|_| uplink.write(&PLAIN, &frame(1500), &[]).unwrap() == Sent::Yes).count();
+        (0..10_000).take_while(|_| uplink.write(&record(&frame(1500)), &[]).unwrap() == Sent::Yes).count();
     assert!((10..10_000).contains(&sent), "{sent}");
     drop(peer);
-    assert_eq!(uplink.write(&PLAIN, &frame(1500), &[]).unwrap(), Sent::Full);
+    assert_eq!(uplink.write(&record(&frame(1500)), &[]).unwrap(), Sent::Full);
     let peer = connect(&path);
     assert_eq!(uplink.recv(&mut [0; 100]).unwrap(), None);
-    assert_eq!(uplink.write(&PLAIN, &frame(1500), &[]).unwrap(), Sent::Yes);
+    assert_eq!(uplink.write(&record(&frame(1500)), &[]).unwrap(), Sent::Yes);
     drop(peer);
 }
 
@@ -443,11 +443,11 @@ fn a_pair_carries_frames_until_one_end_goes() {
     let (mut near, far) = pair(1500).unwrap();
     assert_eq!(near.mtu(), 1500);
     assert!(far.recv().unwrap().is_none() && near.recv(&mut [0; 100]).unwrap().is_none());
-    assert_eq!(near.write(&PLAIN, &frame(10), &[]).unwrap(), Sent::Yes);
+    assert_eq!(near.write(&record(&frame(10)), &[]).unwrap(), Sent::Yes);
     assert_eq!(far.recv().unwrap().unwrap(), (VnetHeader::NONE, frame(10)));
     far.send(VnetHeader::NONE, &frame(20)).unwrap();
     assert!(wakes(&near));
     assert_eq!(recv_until(&mut near, |_| true), record(&frame(20)));
     drop(far);
-    assert!(near.recv(&mut [0; 100]).is_err() && near.write(&PLAIN, &frame(10), &[]).is_err());
+    assert!(near.recv(&mut [0; 100]).is_err() && near.write(&record(&frame(10)), &[]).is_err());
 }

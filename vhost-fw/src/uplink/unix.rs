@@ -17,8 +17,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockop
 use vm_memory::VolatileSlice;
 
 use super::pair::read_record;
-use super::vectored::{Spare, write_frame};
-use super::{MTU_DEFAULT, Sent, Uplink, UplinkError, is_permitted};
+use super::vectored::{Spare, write_record};
+use super::{MTU_DEFAULT, PEER_GONE, Sent, Uplink, UplinkError, outcome, permitted};
 
 /// Bytes that may wait for a slow peer; the kernel may grant less. A record of 64 KiB fits many times.
 const SEND_BUFFER: usize = 1 << 20;
@@ -61,23 +61,15 @@ impl Unix {
         Ok(Self { watch, listener, peer: None, mtu, spare: Spare::new() })
     }
 
-    pub(super) fn write(
-        &mut self,
-        vnet: &[u8; VnetHeader::LEN],
-        head: &[u8],
-        tail: &[VolatileSlice<'_>],
-    ) -> io::Result<Sent> {
+    pub(super) fn write(&mut self, record: &[u8], tail: &[VolatileSlice<'_>]) -> io::Result<Sent> {
         let Some(peer) = &self.peer else { return Ok(Sent::Full) };
-        let Err(error) = write_frame(peer.as_fd(), vnet, head, tail, &mut self.spare) else {
-            return Ok(Sent::Yes);
-        };
-        match error.raw_os_error() {
-            Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => Ok(Sent::Full),
-            Some(libc::EPIPE | libc::ECONNRESET | libc::ENOTCONN) => {
+        match outcome(write_record(peer.as_fd(), record, tail, &mut self.spare), PEER_GONE) {
+            Ok(sent) => Ok(sent),
+            // Another peer may come; until then there is no room.
+            Err(_) => {
                 self.let_go()?;
                 Ok(Sent::Full)
             }
-            Some(_) | None => Ok(Sent::Refused),
         }
     }
 
@@ -112,11 +104,10 @@ impl Uplink for Unix {
         Some(self.watch.as_raw_fd())
     }
 
-    fn send(&mut self, permit: Permit, head: &[u8], tail: &[VolatileSlice<'_>]) -> io::Result<Sent> {
-        if is_permitted(&permit, head, tail) {
-            self.write(&permit.vnet().to_bytes(), head, tail)
-        } else {
-            Ok(Sent::Refused)
+    fn send(&mut self, permit: Permit, record: &mut [u8], tail: &[VolatileSlice<'_>]) -> io::Result<Sent> {
+        match permitted(&permit, record, tail) {
+            Some(record) => self.write(record, tail),
+            None => Ok(Sent::Refused),
         }
     }
 

@@ -10,32 +10,20 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use fw_engine::{FRAME_LEN_MAX, HEAD_LEN, VnetHeader};
+use fw_engine::FRAME_LEN_MAX;
 use vm_memory::VolatileSlice;
 
-/// Most parts handed to the kernel as they are: header, head, and the fragments a Linux guest spreads a
-/// super-segment over (17), with room to spare.
+/// Most parts handed to the kernel as they are: the record, and the fragments a Linux guest spreads a super-segment over
+/// (17), with room to spare.
 const PARTS_MAX: usize = 24;
 
-/// Private room for what is better copied than handed to the kernel in parts: a short frame, and a tail cut into
-/// more parts than one write takes well.
+/// Private room for a tail cut into more parts than one write takes well.
 #[derive(Debug)]
 pub(super) struct Spare(Box<[u8]>);
 
 impl Spare {
     pub(super) fn new() -> Self {
         Self(vec![0; FRAME_LEN_MAX].into_boxed_slice())
-    }
-
-    /// Puts header and a short head side by side: less work than the kernel has with a list of parts.
-    fn join(&mut self, vnet: &[u8; VnetHeader::LEN], head: &[u8]) -> &[u8] {
-        if let Some((header, behind)) = self.0.split_first_chunk_mut()
-            && let Some(to) = behind.get_mut(..head.len())
-        {
-            *header = *vnet;
-            to.copy_from_slice(head);
-        }
-        self.0.get(..VnetHeader::LEN + head.len()).unwrap_or_default()
     }
 
     /// Copies the tail together; `EMSGSIZE` if it is longer than any frame.
@@ -52,38 +40,37 @@ impl Spare {
     }
 }
 
-/// Writes virtio-net header, head and tail in one write. The descriptor's kind takes a record whole or not at all.
-pub(super) fn write_frame(
+/// Writes record and tail in one write. The descriptor's kind takes both whole or not at all.
+#[inline]
+pub(super) fn write_record(
     fd: BorrowedFd<'_>,
-    vnet: &[u8; VnetHeader::LEN],
-    head: &[u8],
+    record: &[u8],
     tail: &[VolatileSlice<'_>],
     spare: &mut Spare,
 ) -> io::Result<()> {
-    if tail.is_empty() && head.len() <= HEAD_LEN {
-        let record = spare.join(vnet, head);
+    if tail.is_empty() {
+        // Less work than the kernel has with a list of parts.
         rustix::io::retry_on_intr(|| rustix::io::write(fd, record))?;
         return Ok(());
     }
-    if tail.len() + 2 <= PARTS_MAX {
+    if tail.len() < PARTS_MAX {
         let tail = tail.iter().map(|part| (part.ptr_guard().as_ptr(), part.len()));
-        return write_parts(fd, vnet, head, tail);
+        return write_parts(fd, record, tail);
     }
     let gathered = spare.gather(tail)?;
-    write_parts(fd, vnet, head, std::iter::once((gathered.as_ptr(), gathered.len())))
+    write_parts(fd, record, std::iter::once((gathered.as_ptr(), gathered.len())))
 }
 
-/// `tail` holds address and length of memory that stays mapped during the call, [`PARTS_MAX`] - 2 parts at most.
+/// `tail` holds address and length of memory that stays mapped during the call, [`PARTS_MAX`] - 1 parts at most.
 fn write_parts(
     fd: BorrowedFd<'_>,
-    vnet: &[u8; VnetHeader::LEN],
-    head: &[u8],
+    record: &[u8],
     tail: impl Iterator<Item = (*const u8, usize)>,
 ) -> io::Result<()> {
     let mut parts = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; PARTS_MAX];
-    let own = [(vnet.as_ptr(), vnet.len()), (head.as_ptr(), head.len())];
+    let own = std::iter::once((record.as_ptr(), record.len()));
     let mut count = 0;
-    for (part, (start, length)) in parts.iter_mut().zip(own.into_iter().chain(tail)) {
+    for (part, (start, length)) in parts.iter_mut().zip(own.chain(tail)) {
         *part = libc::iovec { iov_base: start.cast_mut().cast(), iov_len: length };
         count += 1;
     }

@@ -4,8 +4,8 @@
 
 use std::io;
 
-use fw_engine::{Answer, Answers, Engine, Permit};
-use fw_model::{Direction, Reason, VerdictName};
+use fw_engine::{Answer, Answers, Engine, FRAME_LEN_MAX, Permit, Verdict, VnetHeader};
+use fw_model::{Direction, Reason};
 
 use super::inward::Inward;
 use crate::decision::{Decision, Observer, SHOWN_LEN};
@@ -17,20 +17,27 @@ use crate::vring::Ring;
 pub(super) struct Desk {
     pub(super) engine: Engine,
     pub(super) observer: Box<dyn Observer>,
+    /// For frames of the engine's own making: room for a header, and one of them.
+    own: Box<[u8]>,
 }
 
 impl Desk {
     pub(super) fn new(engine: Engine, observer: Box<dyn Observer>) -> Self {
-        Self { engine, observer }
+        Self { engine, observer, own: vec![0; VnetHeader::LEN + FRAME_LEN_MAX].into_boxed_slice() }
     }
 
     /// Shows the onlooker refusals, and what a rule wants logged.
+    #[inline]
     pub(super) fn show(&mut self, direction: Direction, answer: &Answer, bytes: &[u8], length: usize) {
-        let Some(verdict) = answer.name() else { return };
-        let refused = matches!(verdict, VerdictName::Drop | VerdictName::Reject);
-        if !(refused || answer.log) || !self.observer.wants(answer.reason) {
-            return;
+        let refused = matches!(answer.verdict, Verdict::Drop | Verdict::Reject);
+        if refused || answer.log {
+            self.show_this(direction, answer, bytes, length);
         }
+    }
+
+    #[cold]
+    fn show_this(&mut self, direction: Direction, answer: &Answer, bytes: &[u8], length: usize) {
+        let Some(verdict) = answer.name().filter(|_| self.observer.wants(answer.reason)) else { return };
         let mut head = [0; SHOWN_LEN];
         let head_len = bytes.len().min(SHOWN_LEN);
         if let (Some(to), Some(from)) = (head.get_mut(..head_len), bytes.get(..head_len)) {
@@ -48,22 +55,44 @@ impl Desk {
         });
     }
 
-    /// The door to the network. `head` is private and finished here; `tail` was cut to the permit's length.
+    /// The door to the network. `record` is room for a header and the private head, which is finished here; `tail` was
+    /// cut to the permit's length.
+    #[inline]
     pub(super) fn send(
         &mut self,
         uplink: &mut dyn Uplink,
         permit: Permit,
-        head: &mut [u8],
+        record: &mut [u8],
         tail: &[Slice<'_>],
     ) -> io::Result<()> {
-        permit.finish(head);
-        let head = head.get(..permit.length()).unwrap_or(head);
-        match uplink.send(permit, head, tail)? {
+        let end = record.len().min(VnetHeader::LEN + permit.length());
+        let record = record.get_mut(..end).unwrap_or_default();
+        permit.finish(record.get_mut(VnetHeader::LEN..).unwrap_or_default());
+        match uplink.send(permit, record, tail)? {
             Sent::Yes => {}
             Sent::Full => self.engine.count_drop(Reason::UplinkFull),
             Sent::Refused => self.engine.count_drop(Reason::UplinkRefused),
         }
         Ok(())
+    }
+
+    /// As [`Desk::send`], for a frame with no room before it.
+    fn send_own(&mut self, uplink: &mut dyn Uplink, permit: Permit, frame: &[u8]) -> io::Result<()> {
+        let mut own = std::mem::take(&mut self.own);
+        let sent = match own.get_mut(..VnetHeader::LEN + frame.len()) {
+            Some(record) => {
+                if let Some((_, head)) = record.split_at_mut_checked(VnetHeader::LEN) {
+                    head.copy_from_slice(frame);
+                }
+                self.send(uplink, permit, record, &[])
+            }
+            None => {
+                self.engine.count_drop(Reason::UplinkRefused);
+                Ok(())
+            }
+        };
+        self.own = own;
+        sent
     }
 
     /// Counts chains that were no frames.
@@ -82,7 +111,7 @@ impl Desk {
     ) -> io::Result<()> {
         let mut gone = Ok(());
         answers.for_each_emission(|permit, bytes, _| match permit.direction() {
-            Direction::Out if gone.is_ok() => gone = self.send(uplink, permit, bytes, &[]),
+            Direction::Out if gone.is_ok() => gone = self.send_own(uplink, permit, bytes),
             Direction::Out => {}
             Direction::In => {
                 if let Err(reason) = door.deliver(self, permit, bytes) {

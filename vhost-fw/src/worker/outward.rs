@@ -5,7 +5,7 @@
 
 use std::io;
 
-use fw_engine::{Answer, Answers, FRAME_LEN_MAX, Frame, Tick, Verdict};
+use fw_engine::{Answer, Answers, FRAME_LEN_MAX, Frame, Tick, Verdict, VnetHeader};
 use fw_model::{Direction, Reason};
 
 use super::desk::{Desk, GuestDoor};
@@ -24,7 +24,7 @@ const TAIL_SLICES_MAX: usize = 60;
 pub(super) struct Outward {
     cursor: Cursor,
     batch: Batch,
-    /// For a frame that is fetched whole.
+    /// For a frame that is fetched whole: its record.
     whole: Box<[u8]>,
     /// For judging that one alone.
     alone: Answers,
@@ -35,7 +35,7 @@ impl Outward {
         Self {
             cursor: Cursor::default(),
             batch: Batch::new(),
-            whole: vec![0; FRAME_LEN_MAX].into_boxed_slice(),
+            whole: vec![0; VnetHeader::LEN + FRAME_LEN_MAX].into_boxed_slice(),
             alone: Answers::with_capacity(1, OUTBOX),
         }
     }
@@ -143,15 +143,18 @@ impl Exit<'_, '_> {
         match answer.verdict {
             Verdict::NeedWhole => self.judge_whole(slot, slices),
             Verdict::Pass(permit) => {
-                let (head, rest) = slot.parts();
+                let (record, rest) = slot.parts();
+                if rest.is_empty() {
+                    return self.desk.send(self.uplink, permit, record, &[]);
+                }
                 let tail = slices.get_mut(rest).unwrap_or_default();
-                let pieces = cut(tail, permit.length().saturating_sub(head.len()));
+                let pieces = cut(tail, (VnetHeader::LEN + permit.length()).saturating_sub(record.len()));
                 if pieces > TAIL_SLICES_MAX {
                     let whole = slot.fetch(slices, self.whole);
                     return self.desk.send(self.uplink, permit, whole, &[]);
                 }
                 let tail = tail.get(..pieces).unwrap_or_default();
-                self.desk.send(self.uplink, permit, head, tail)
+                self.desk.send(self.uplink, permit, record, tail)
             }
             Verdict::Release | Verdict::Hold | Verdict::Drop | Verdict::Reject => Ok(()),
         }
@@ -159,7 +162,8 @@ impl Exit<'_, '_> {
 
     /// Fetches the whole frame, once, judges that copy and sends that copy.
     fn judge_whole(&mut self, slot: &Slot, slices: &mut [Slice<'_>]) -> io::Result<()> {
-        let bytes = slot.fetch(slices, self.whole);
+        let record = slot.fetch(slices, self.whole);
+        let bytes = record.get(VnetHeader::LEN..).unwrap_or_default();
         let length = bytes.len();
         let frame = Frame { direction: Direction::Out, bytes, length, vnet: slot.vnet() };
         self.desk.engine.judge(&[frame], self.now, self.alone);
@@ -167,7 +171,7 @@ impl Exit<'_, '_> {
         if let Some(answer) = answer {
             self.desk.show(Direction::Out, &answer, bytes, length);
             match answer.verdict {
-                Verdict::Pass(permit) => self.desk.send(self.uplink, permit, bytes, &[])?,
+                Verdict::Pass(permit) => self.desk.send(self.uplink, permit, record, &[])?,
                 // A whole frame has no rest to be asked for; if it is, nothing leaves.
                 Verdict::NeedWhole => self.desk.engine.count_drop(Reason::HeadersTooLong),
                 Verdict::Release | Verdict::Hold | Verdict::Drop | Verdict::Reject => {}

@@ -12,7 +12,7 @@ fn lengths(guest: &Guest, head: u16, way: Way) -> Result<Vec<usize>, BadChain> {
     let mut cursor = Cursor::default();
     let view = guest.open(&mut cursor);
     let mut slices = Vec::new();
-    let total = walk(&view, &guest.memory, head, way, LIMIT, &mut slices);
+    let total = Chains::new(&view, &guest.memory, way, LIMIT).walk(head, &mut slices);
     let lengths: Vec<usize> = slices.iter().map(|slice| slice.len()).collect();
     match total {
         Ok(total) => assert_eq!(total, lengths.iter().sum::<usize>()),
