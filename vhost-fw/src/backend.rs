@@ -13,7 +13,8 @@ use virtio_bindings::bindings::virtio_net::VIRTIO_NET_S_LINK_UP;
 use vmm_sys_util::epoll::EventSet;
 
 use crate::features::{offered, offered_protocol};
-use crate::queue::memory::{CurrentMemory, DirtyLog};
+use crate::queue::dirty::DirtyLog;
+use crate::queue::memory::CurrentMemory;
 use crate::vring::{Plug, Ring};
 
 /// Rings of one queue pair: the guest receives on 0 and transmits on 1.
