@@ -22,10 +22,10 @@ pub(crate) use decide::{is_group, question};
 pub(crate) use reading::Readings;
 use reading::{BATCH, Flow, Reading};
 
-/// Judges a batch in order.
+/// Judges a batch in order; without rules every frame is dropped for the reason there are none.
 pub(crate) fn judge(
     state: &mut State,
-    rules: Option<&InForce>,
+    rules: Result<&InForce, Reason>,
     readings: &mut Readings,
     batch: &[Frame<'_>],
     now: Tick,
@@ -37,8 +37,8 @@ pub(crate) fn judge(
         for (place, (frame, reading)) in chunk.iter().zip(readings.iter()).enumerate() {
             let cause = chunk_place * BATCH + place;
             let answer = match rules {
-                Some(rules) => Station { state, rules, answers, now, cause }.judge(frame, reading),
-                None => refused(Verdict::Drop, Reason::NoRules, By::Guard, None),
+                Ok(rules) => Station { state, rules, answers, now, cause }.judge(frame, reading),
+                Err(reason) => refused(Verdict::Drop, reason, By::Guard, None),
             };
             state.ledger.count(frame.direction, frame.length, &answer, now);
             answers.push(answer);

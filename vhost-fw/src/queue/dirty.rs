@@ -13,9 +13,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vhost_user_backend::bitmap::{
     AtomicBitmapMmap, BitmapMmapRegion, BitmapReplace, MemRegionBitmap, MmapLogReg,
 };
-use vm_memory::GuestMemoryRegion;
 use vm_memory::bitmap::{Bitmap, BitmapSlice, WithBitmapSlice};
 use vm_memory::mmap::NewBitmap;
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, GuestRegionMmap, MmapRegion};
+
+use super::memory::Memory;
 
 /// What marks the pages of one memory region. Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -31,13 +33,13 @@ struct Marks {
 
 impl DirtyLog {
     /// Marks nothing from now on.
-    pub(crate) fn stop(&self) {
+    fn stop(&self) {
         self.0.on.store(false, Ordering::Release);
         *self.0.log() = None;
     }
 
     /// The VMM's log, while there is one.
-    pub(crate) fn log(&self) -> Option<Arc<MmapLogReg>> {
+    fn log(&self) -> Option<Arc<MmapLogReg>> {
         self.0.log().clone()
     }
 }
@@ -57,6 +59,28 @@ impl Marks {
     fn is_dirty(&self, offset: usize) -> bool {
         self.on.load(Ordering::Relaxed) && self.bitmap.dirty_at(offset)
     }
+}
+
+/// Marks nothing from now on, in all of `memory`.
+pub(crate) fn stop(memory: &Memory) {
+    memory.iter().for_each(|region| marks_of(region).stop());
+}
+
+/// Lets the log of the table `before` go on in the regions of `now` that have none.
+///
+/// # Errors
+/// The log has no room for a region.
+pub(crate) fn carry_on(before: &Memory, now: &Memory) -> io::Result<()> {
+    let Some(log) = before.iter().find_map(|region| marks_of(region).log()) else { return Ok(()) };
+    for region in now.iter().filter(|region| marks_of(region).log().is_none()) {
+        marks_of(region).replace(RegionLog::new(region, Arc::clone(&log))?);
+    }
+    Ok(())
+}
+
+fn marks_of(region: &GuestRegionMmap<DirtyLog>) -> &DirtyLog {
+    let mapping: &MmapRegion<DirtyLog> = region;
+    mapping.bitmap()
 }
 
 /// A region's part of the VMM's log.

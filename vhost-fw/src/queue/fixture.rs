@@ -87,7 +87,7 @@ impl Guest {
             used_ring: USED,
         };
         let memory = Memory::from_ranges(&ranges).unwrap();
-        Self { memory, acked: Acked(offered(true)), geometry, posted: 0 }
+        Self { memory, acked: Acked(offered(true, true)), geometry, posted: 0 }
     }
 
     pub(super) fn without(mut self, feature: u32) -> Self {
