@@ -1,0 +1,25 @@
+//! Saved conns: records, and the bytes they become.
+//!
+//! A snapshot is a header that can be read alone and chunks of records, each authenticated before it is decoded. Knows
+//! versions, keys and lengths. Never knows a file, a socket, a clock, nor what an engine does with a record.
+#![forbid(unsafe_code)]
+
+mod chunk;
+mod decoder;
+mod encoder;
+mod error;
+mod header;
+mod key;
+mod negotiate;
+mod record;
+mod text;
+mod v1;
+
+pub use chunk::{CHUNK_HEAD_LEN, CHUNK_LEN_MAX, Chunk, ChunkHead};
+pub use decoder::Decoder;
+pub use encoder::{Encoder, Snapshot};
+pub use error::SnapshotError;
+pub use header::{HEADER_LEN, HandoverId, Header, Kind, Sealed};
+pub use key::{KEY_LEN, Key};
+pub use negotiate::{Versions, common_version};
+pub use record::{Record, SavedEnd, SavedState, SavedTcp};
