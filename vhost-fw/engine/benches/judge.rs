@@ -1,7 +1,8 @@
 //! How long a frame takes to be judged, against a floor that does only what nobody can leave out.
 //!
 //! `cargo bench -p fw-engine --bench judge -- [NAME…]`: JSON lines on stdout, one for each bench whose name holds a
-//! NAME; progress on stderr.
+//! NAME; progress on stderr. `--count NAME` judges one round without looking at the clock and says of how many frames: run
+//! under callgrind it counts instructions, which no neighbour disturbs.
 #![expect(clippy::print_stdout, reason = "scripts/bench reads JSON lines from stdout")]
 
 #[path = "judge/bed.rs"]
@@ -15,12 +16,19 @@ mod traffic;
 
 use std::process::ExitCode;
 
-use bed::{Bed, Expected};
+use bed::{Bed, Expected, Wire};
 use traffic::{Established, Strangers};
 
-/// A bench's times, or why it could not be run.
-type Outcome = Result<rounds::Times, String>;
-type Bench = fn() -> Outcome;
+type Fill = Box<dyn FnMut(&mut [Wire])>;
+
+/// An engine made ready, the verdict its frames must get, and where they come from.
+struct Scene {
+    bed: Bed,
+    expected: Expected,
+    fill: Fill,
+}
+
+type Bench = fn() -> Result<Scene, String>;
 
 const BENCHES: [(&str, Bench); 3] = [
     ("engine/hit-1k", || hits(1_000, 10_000)),
@@ -29,24 +37,25 @@ const BENCHES: [(&str, Bench); 3] = [
 ];
 
 /// Established TCP flows, each frame of another one, 1,000 rules.
-fn hits(conns: u32, prefixes: u32) -> Outcome {
+fn hits(conns: u32, prefixes: u32) -> Result<Scene, String> {
     let mut bed = Bed::new(traffic::rules(1_000, prefixes)?, conns + conns / 10 + 1_000)?;
     let mut flows = Established::new(conns);
     flows.open(&mut bed)?;
-    rounds::run(&mut bed, Expected::Pass, |wires| flows.fill(wires))
+    Ok(Scene { bed, expected: Expected::Pass, fill: Box::new(move |wires| flows.fill(wires)) })
 }
 
 /// First frames that no rule matches: 10,000 rules over 100 sets of 1,000,000 prefixes.
-fn misses() -> Outcome {
-    let mut bed = Bed::new(traffic::rules(10_000, 1_000_000)?, 100_000)?;
+fn misses() -> Result<Scene, String> {
+    let bed = Bed::new(traffic::rules(10_000, 1_000_000)?, 100_000)?;
     let mut strangers = Strangers::new(10_000, 1_000_000);
-    rounds::run(&mut bed, Expected::Drop, |wires| strangers.fill(wires))
+    Ok(Scene { bed, expected: Expected::Drop, fill: Box::new(move |wires| strangers.fill(wires)) })
 }
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let count = arguments.iter().any(|argument| argument == "--count");
     let wanted: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
-    if wanted.is_empty() && !arguments.iter().any(|argument| argument == "--bench") {
+    if wanted.is_empty() && !count && !arguments.iter().any(|argument| argument == "--bench") {
         eprintln!("a bench: run it with cargo bench, or name what to run");
         return ExitCode::SUCCESS;
     }
@@ -55,8 +64,15 @@ fn main() -> ExitCode {
             continue;
         }
         eprintln!("{name}: building");
-        match bench() {
-            Ok(times) => println!("{}", times.as_json(name)),
+        let line = bench().and_then(|mut scene| {
+            let Scene { bed, expected, fill } = &mut scene;
+            if count {
+                return rounds::count(bed, *expected, fill).map(|frames| frames.to_string());
+            }
+            rounds::run(bed, *expected, fill).map(|times| times.as_json(name))
+        });
+        match line {
+            Ok(line) => println!("{line}"),
             Err(why) => {
                 eprintln!("{name}: {why}");
                 return ExitCode::FAILURE;

@@ -22,6 +22,7 @@ use crate::headers::{IcmpMessage, L4, Quote};
 use crate::time::Tick;
 use crate::verdict::RuleSlot;
 use conn::Conn;
+pub(crate) use conn::Key;
 pub(crate) use conn::State;
 use index::Index;
 use store::Store;
@@ -144,12 +145,16 @@ impl Table {
     }
 
     pub(crate) fn hash(&self, flow: &FlowKey) -> u64 {
+        self.hash_of(&Key::of(flow))
+    }
+
+    #[inline(always)]
+    pub(crate) fn hash_of(&self, key: &Key) -> u64 {
         // Word by word: bytes cost twice as much. IPv4 takes two words, IPv6 five; the hash knows how many there were.
         let [low, high] = self.hash_key;
         let mut hasher = SipHasher13::new_with_keys(low, high);
-        let (local, remote, rest) = conn::key(flow);
-        let ([a, b], [c, d]) = (local, remote);
-        if flow.local.is_v4() && flow.remote.is_v4() {
+        let Key { local: [a, b], remote: [c, d], rest } = *key;
+        if key.is_v4() {
             hasher.write_u64(a << 32 | c & 0xffff_ffff);
         } else {
             hasher.write_u64(a);
@@ -168,7 +173,12 @@ impl Table {
 
     /// The conn of `flow`, unless its time is over at `now`.
     pub(crate) fn find(&self, flow: &FlowKey, hash: u64, now: Tick) -> Option<ConnId> {
-        self.index.find(hash, |place| self.is_at(place, flow, now)).map(ConnId)
+        self.look_for(&Key::of(flow), hash, now)
+    }
+
+    #[inline(never)]
+    fn look_for(&self, key: &Key, hash: u64, now: Tick) -> Option<ConnId> {
+        self.index.find(hash, |place| self.is_at(place, key, now)).map(ConnId)
     }
 
     /// Where the conn with this hash most likely is, and loads its lines.
@@ -180,20 +190,16 @@ impl Table {
 
     /// The conn of `flow`, looked for first where it was likely to be: the frames of a batch before this one may have
     /// closed or opened it.
-    pub(crate) fn find_at(
-        &self,
-        likely: Option<Likely>,
-        flow: &FlowKey,
-        hash: u64,
-        now: Tick,
-    ) -> Option<ConnId> {
+    #[inline]
+    pub(crate) fn find_at(&self, likely: Option<Likely>, key: &Key, hash: u64, now: Tick) -> Option<ConnId> {
         match likely {
-            Some(Likely(place)) if self.is_at(place, flow, now) => Some(ConnId(place)),
-            _ => self.find(flow, hash, now),
+            Some(Likely(place)) if self.is_at(place, key, now) => Some(ConnId(place)),
+            _ => self.look_for(key, hash, now),
         }
     }
 
     /// By what the conn is allowed.
+    #[inline]
     pub(crate) fn admitted(&self, id: ConnId) -> Option<Admitted> {
         self.store.at(id.0).map(Conn::admitted)
     }
@@ -401,8 +407,9 @@ impl Table {
         self.store.take_changed(visit);
     }
 
-    fn is_at(&self, place: u32, flow: &FlowKey, now: Tick) -> bool {
-        self.store.at(place).is_some_and(|conn| conn.is_of(flow) && conn.deadline > now)
+    #[inline]
+    fn is_at(&self, place: u32, key: &Key, now: Tick) -> bool {
+        self.store.at(place).is_some_and(|conn| conn.has(key) && conn.deadline > now)
     }
 }
 

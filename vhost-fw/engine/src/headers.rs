@@ -15,6 +15,7 @@ mod ipv4;
 mod ipv6;
 mod malformed;
 mod nd;
+mod plain;
 #[cfg(test)]
 pub(crate) mod samples;
 mod tcp;
@@ -274,6 +275,12 @@ pub(crate) fn parse(bytes: &[u8], length: usize) -> Result<Parsed, Malformed> {
 /// byte several times, which costs a tenth of judging. They mean nothing if reading stops.
 #[inline]
 pub(crate) fn parse_into(bytes: &[u8], length: usize, headers: &mut Headers) -> Result<(), Stop> {
+    if plain::parse(bytes, length, headers) { Ok(()) } else { parse_each(bytes, length, headers) }
+}
+
+/// As [`parse_into`], header by header.
+#[inline(never)]
+fn parse_each(bytes: &[u8], length: usize, headers: &mut Headers) -> Result<(), Stop> {
     let frame = View::of_frame(bytes, length)?;
     let Headers { ether, net, length } = headers;
     ether::parse(frame, ether)?;
@@ -329,8 +336,8 @@ fn upper(datagram: View<'_>, ip: &mut Ip) -> Result<(), Stop> {
         return Ok(());
     }
     match ip.protocol {
-        Protocol::TCP => ip.l4 = L4::Tcp(tcp::parse(datagram, ip)?),
-        Protocol::UDP => ip.l4 = L4::Udp(udp::parse(datagram, ip)?),
+        Protocol::TCP => tcp::parse(datagram, ip)?,
+        Protocol::UDP => udp::parse(datagram, ip)?,
         Protocol::ICMP => ip.l4 = icmp::parse(datagram, ip)?,
         Protocol::ICMPV6 => ip.l4 = icmp::parse_v6(datagram, ip)?,
         Protocol::IGMP if is_v4 => ip.l4 = L4::Group(group::igmp(datagram, ip)?),

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use fw_model::{Direction, FrameCounts, Reason, RuleCounts, RuleId, RuleLimits};
 
+use crate::frame::Frame;
 use crate::guard::GuardRule;
 use crate::limits::Bucket;
 use crate::time::Tick;
-use crate::verdict::{Answer, RuleSlot, Verdict};
+use crate::verdict::RuleSlot;
 
 /// The counters of one engine.
 #[derive(Debug)]
@@ -73,18 +74,23 @@ impl Ledger {
         }
     }
 
-    /// Counts a frame by its answer.
-    pub(crate) fn count(&mut self, direction: Direction, length: usize, answer: &Answer, now: Tick) {
-        if answer.verdict == Verdict::NeedWhole {
-            return;
+    /// Counts a frame by what became of it.
+    #[inline]
+    pub(crate) fn count(
+        &mut self,
+        frame: &Frame<'_>,
+        reason: Reason,
+        rule: Option<RuleSlot>,
+        passes: bool,
+        now: Tick,
+    ) {
+        self.count_reason(reason);
+        if passes {
+            self.count_forwarded(frame.direction, 1);
         }
-        self.count_reason(answer.reason);
-        if matches!(answer.verdict, Verdict::Pass(_) | Verdict::Release) {
-            self.count_forwarded(direction, 1);
-        }
-        if let Some(entry) = answer.rule.and_then(|slot| self.rules.get_mut(slot.place())) {
+        if let Some(entry) = rule.and_then(|slot| self.rules.get_mut(slot.place())) {
             entry.frames += 1;
-            entry.bytes += length as u64;
+            entry.bytes += frame.length as u64;
             entry.last_hit = Some(now);
         }
     }

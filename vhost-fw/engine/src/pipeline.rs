@@ -20,7 +20,7 @@ use crate::verdict::{Answer, Answers, Permit, RuleSlot, Verdict};
 use crate::vnet::{self, Link, VnetHeader};
 pub(crate) use decide::{is_group, question};
 pub(crate) use reading::Readings;
-use reading::{BATCH, Flow, Reading};
+use reading::{BATCH, Flow, Outcome as Read, Reading};
 
 /// Judges a batch in order; without rules every frame is dropped for the reason there are none.
 pub(crate) fn judge(
@@ -36,12 +36,13 @@ pub(crate) fn judge(
         readings.read(chunk, &state.link, &state.table);
         for (place, (frame, reading)) in chunk.iter().zip(readings.iter()).enumerate() {
             let cause = chunk_place * BATCH + place;
-            let answer = match rules {
+            match rules {
                 Ok(rules) => Station { state, rules, answers, now, cause }.judge(frame, reading),
-                Err(reason) => refused(Verdict::Drop, reason, By::Guard, None),
-            };
-            state.ledger.count(frame.direction, frame.length, &answer, now);
-            answers.push(answer);
+                Err(reason) => {
+                    state.ledger.count(frame, reason, None, false, now);
+                    answers.push(refused(Verdict::Drop, reason, By::Guard, None));
+                }
+            }
         }
     }
 }
@@ -84,6 +85,13 @@ impl Decision {
     }
 }
 
+/// How far a frame came.
+enum Weighed {
+    Decided(Decision),
+    NeedWhole,
+    Fragment,
+}
+
 /// One frame on its way through the stations.
 struct Station<'a> {
     state: &'a mut State,
@@ -94,38 +102,67 @@ struct Station<'a> {
 }
 
 impl Station<'_> {
-    fn judge(&mut self, frame: &Frame<'_>, (reading, headers): (&Reading, &Headers)) -> Answer {
-        let read = match reading {
-            Reading::NeedWhole => return dropped_for_now(),
-            Reading::Refused(reason) => {
-                return dropped(*reason, By::Guard, Some(RuleSlot::guard(GuardRule::Sane)));
+    /// Judges a frame, counts it, and puts its answer among the others: there, so that it is written once.
+    #[inline]
+    fn judge(&mut self, frame: &Frame<'_>, reading: &Reading) {
+        let decision = match self.weigh(frame, reading) {
+            Weighed::Decided(decision) => decision,
+            Weighed::NeedWhole => return self.answers.push(dropped_for_now()),
+            Weighed::Fragment => {
+                let answer = self.fragment(frame, &reading.headers);
+                let passes = matches!(answer.verdict, Verdict::Release);
+                self.state.ledger.count(frame, answer.reason, answer.rule, passes, self.now);
+                return self.answers.push(answer);
             }
-            Reading::Read(read) => read,
         };
-        if !self.state.meters.take(frame.direction, frame.length, self.now) {
-            return dropped(Reason::RateLimit, By::Guard, None);
+        let Decision { reason, by, rule, log, outcome } = decision;
+        self.state.ledger.count(frame, reason, rule, outcome == Outcome::Pass, self.now);
+        match outcome {
+            Outcome::Pass => self.answers.push(Answer {
+                verdict: Verdict::Pass(Permit {
+                    direction: frame.direction,
+                    length: reading.headers.length,
+                    vnet: reading.vnet,
+                    patch: reading.patch,
+                }),
+                reason,
+                by,
+                rule,
+                log,
+            }),
+            Outcome::Drop => self.answers.push(Answer { verdict: Verdict::Drop, reason, by, rule, log }),
+            Outcome::Reject => {
+                let verdict = self.reject(frame.direction, &reading.headers, frame.bytes);
+                self.answers.push(Answer { verdict, reason, by, rule, log });
+            }
         }
-        let decision = match self.rules.guard().check(frame.direction, headers) {
+    }
+
+    #[inline]
+    fn weigh(&mut self, frame: &Frame<'_>, reading: &Reading) -> Weighed {
+        match reading.outcome {
+            Read::NeedWhole => return Weighed::NeedWhole,
+            Read::Refused(reason) => {
+                let sane = Some(RuleSlot::guard(GuardRule::Sane));
+                return Weighed::Decided(Decision::drop(reason, By::Guard, sane));
+            }
+            Read::Read => {}
+        }
+        let headers = &reading.headers;
+        if !self.state.meters.take(frame.direction, frame.length, self.now) {
+            return Weighed::Decided(Decision::drop(Reason::RateLimit, By::Guard, None));
+        }
+        Weighed::Decided(match self.rules.guard().check(frame.direction, headers) {
             Err(refusal) => Decision::drop(refusal.reason, By::Guard, Some(RuleSlot::guard(refusal.rule))),
             Ok(Cleared::Allowed(rule)) => {
                 Decision::pass(Reason::Guard, By::Guard, Some(RuleSlot::guard(rule)))
             }
-            Ok(Cleared::Ask) if is_fragment(headers) => return self.fragment(frame, headers),
-            Ok(Cleared::Ask) => self.decide(frame.direction, headers, read.flow.as_ref()),
-        };
-        let verdict = match decision.outcome {
-            Outcome::Pass => Verdict::Pass(Permit {
-                direction: frame.direction,
-                length: headers.length,
-                vnet: read.vnet,
-                patch: read.patch,
-            }),
-            Outcome::Drop => Verdict::Drop,
-            Outcome::Reject => self.reject(frame.direction, headers, frame.bytes),
-        };
-        decision.answer(verdict)
+            Ok(Cleared::Ask) if is_fragment(headers) => return Weighed::Fragment,
+            Ok(Cleared::Ask) => self.decide(frame.direction, headers, reading.flow()),
+        })
     }
 
+    #[inline(never)]
     fn fragment(&mut self, frame: &Frame<'_>, headers: &Headers) -> Answer {
         let lifetime_s = self.rules.timers().fragment;
         let bytes = frame.bytes.get(..headers.length).unwrap_or(frame.bytes);
@@ -190,12 +227,13 @@ impl Station<'_> {
                 Decision::drop(Reason::FragmentMalformed, By::Guard, sane)
             }
             Ok(Cleared::Ask) => {
-                let flow = headers.flow(direction).map(|key| Flow::new(key, &self.state.table));
+                let flow = Flow::of(&headers, direction, &self.state.table);
                 self.decide(direction, &headers, flow.as_ref())
             }
         }
     }
 
+    #[inline(never)]
     fn reject(&mut self, direction: Direction, headers: &Headers, bytes: &[u8]) -> Verdict {
         if self.state.meters.take_reply(self.now) {
             let mut out = [0; reply::REPLY_LEN_MAX];

@@ -148,6 +148,7 @@ pub(crate) enum Settled {
 
 /// Compares a frame's claim with its parse and builds what leaves; verifies TCP's and UDP's checksum where nobody
 /// vouches for it (CONTRACT 3). `Err` is the reason to drop it.
+#[inline(always)]
 pub(crate) fn settle(frame: &Frame<'_>, headers: &Headers, link: &Link) -> Result<Settled, Reason> {
     let claim = frame.vnet;
     if claim.flags & !(NEEDS_CSUM | DATA_VALID) != 0 {
@@ -216,7 +217,7 @@ struct Segment<'a> {
 }
 
 impl<'a> Segment<'a> {
-    #[inline]
+    #[inline(always)]
     fn of(headers: &'a Headers) -> Option<Self> {
         let Net::Ip(ip) = &headers.net else { return None };
         let length = headers.length.checked_sub(ip.l4_offset)?;
@@ -246,6 +247,7 @@ impl<'a> Segment<'a> {
     }
 
     /// The segmentation that leaves, or why none can be. One that the payload does not need is left out.
+    #[inline(never)]
     fn gso(
         &self,
         frame: &Frame<'_>,
@@ -282,7 +284,7 @@ impl<'a> Segment<'a> {
     }
 
     /// The header that asks for its checksum, and for segmentation if `gso_type` says so.
-    #[inline]
+    #[inline(always)]
     fn header(&self, gso_type: u8, gso_size: u16) -> Option<VnetHeader> {
         Some(VnetHeader {
             flags: NEEDS_CSUM,
@@ -296,7 +298,7 @@ impl<'a> Segment<'a> {
     }
 
     /// The next one completes the checksum: it finds our own pseudo-header sum in the field.
-    #[inline]
+    #[inline(always)]
     fn leaves_unwritten(&self, gso_type: u8, gso_size: u16) -> Result<Settled, Reason> {
         let vnet = self.header(gso_type, gso_size).ok_or(Reason::BadVnetHeader)?;
         let patch = self.patch(self.pseudo().fold()).ok_or(Reason::BadVnetHeader)?;
@@ -304,6 +306,7 @@ impl<'a> Segment<'a> {
     }
 
     /// The guest does not complete checksums, so we do.
+    #[inline(never)]
     fn leaves_completed(&self, frame: &Frame<'_>, headers: &Headers) -> Settled {
         let field = self.ip.l4_offset + usize::from(self.csum_offset);
         let before = frame.bytes.get(self.ip.l4_offset..field);
@@ -317,6 +320,7 @@ impl<'a> Segment<'a> {
         Settled::Leaves { vnet: VnetHeader::NONE, patch: Some(patch) }
     }
 
+    #[inline(always)]
     fn leaves_verified(&self, frame: &Frame<'_>, headers: &Headers) -> Result<Settled, Reason> {
         let untouched = Ok(Settled::Leaves { vnet: VnetHeader::NONE, patch: None });
         if self.is_unchecked {

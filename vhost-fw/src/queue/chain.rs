@@ -3,16 +3,13 @@
 //! Every descriptor is read once, and everything a driver must not do makes the chain bad: a bad chain names no
 //! buffer at all. Knows descriptors and guest memory. Never knows what buffers hold.
 
-use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::memory::{Memory, Slice};
-use super::ring::View;
+use super::ring::{Descriptor, View};
 
 /// Most descriptors of one chain, those of its indirect table included.
 pub(crate) const DESCRIPTORS_MAX: usize = 1024;
-
-const DESCRIPTOR: usize = 16;
 
 /// Which way a queue's buffers go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +88,7 @@ impl Walk<'_, '_, '_> {
         let mut index = head;
         for _ in 0..view.size() {
             let descriptor = view.descriptor(index).ok_or(BadChain)?;
-            if descriptor.refers_to_indirect_table() {
+            if descriptor.is_indirect() {
                 if !view.indirect() || descriptor.has_next() {
                     return Err(BadChain);
                 }
@@ -108,22 +105,25 @@ impl Walk<'_, '_, '_> {
 
     /// Descriptors of an indirect table, which may not lead to another.
     fn indirect(&mut self, table: Descriptor) -> Result<(), BadChain> {
-        let length = usize::try_from(table.len()).map_err(|_| BadChain)?;
-        let entries = length / DESCRIPTOR;
-        if length % DESCRIPTOR != 0 || entries == 0 || entries > DESCRIPTORS_MAX {
+        let length = usize::try_from(table.length()).map_err(|_| BadChain)?;
+        let entries = length / Descriptor::LEN;
+        if length % Descriptor::LEN != 0 || entries == 0 || entries > DESCRIPTORS_MAX {
             return Err(BadChain);
         }
-        let near = self.chains.slice_at(table.addr(), length);
+        let near = self.chains.slice_at(table.address(), length);
         let mut index = 0;
         for _ in 0..entries {
             if index >= entries {
                 return Err(BadChain);
             }
             let descriptor = match &near {
-                Some(slice) => slice.read_obj(DESCRIPTOR * index).map_err(|_| BadChain)?,
-                None => self.far_descriptor(table.addr(), index)?,
+                Some(slice) => slice
+                    .read_obj(Descriptor::LEN * index)
+                    .map_err(|_| BadChain)
+                    .map(Descriptor::from_bytes)?,
+                None => self.far_descriptor(table.address(), index)?,
             };
-            if descriptor.refers_to_indirect_table() {
+            if descriptor.is_indirect() {
                 return Err(BadChain);
             }
             self.buffer(descriptor)?;
@@ -137,25 +137,25 @@ impl Walk<'_, '_, '_> {
 
     /// Of a table that lies across two regions.
     fn far_descriptor(&self, table: GuestAddress, index: usize) -> Result<Descriptor, BadChain> {
-        let offset = u64::try_from(DESCRIPTOR * index).map_err(|_| BadChain)?;
+        let offset = u64::try_from(Descriptor::LEN * index).map_err(|_| BadChain)?;
         let address = table.0.checked_add(offset).ok_or(BadChain)?;
-        self.chains.memory.read_obj(GuestAddress(address)).map_err(|_| BadChain)
+        self.chains.memory.read_obj(GuestAddress(address)).map_err(|_| BadChain).map(Descriptor::from_bytes)
     }
 
     #[inline]
     fn buffer(&mut self, descriptor: Descriptor) -> Result<(), BadChain> {
         self.descriptors += 1;
-        let wrong_way = descriptor.is_write_only() != (self.chains.way == Way::ToGuest);
+        let wrong_way = descriptor.is_for_writing() != (self.chains.way == Way::ToGuest);
         if self.descriptors > DESCRIPTORS_MAX || wrong_way {
             return Err(BadChain);
         }
-        let length = usize::try_from(descriptor.len()).map_err(|_| BadChain)?;
+        let length = usize::try_from(descriptor.length()).map_err(|_| BadChain)?;
         if length == 0 {
             return Ok(());
         }
         self.total =
             self.total.checked_add(length).filter(|total| *total <= self.chains.limit).ok_or(BadChain)?;
-        let address = descriptor.addr();
+        let address = descriptor.address();
         if let Some(slice) = self.chains.slice_at(address, length) {
             self.slices.push(slice);
             return Ok(());

@@ -5,9 +5,11 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use virtio_bindings::bindings::virtio_ring::{VRING_AVAIL_F_NO_INTERRUPT, VRING_USED_F_NO_NOTIFY};
+use virtio_bindings::bindings::virtio_ring::{
+    VRING_AVAIL_F_NO_INTERRUPT, VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE,
+    VRING_USED_F_NO_NOTIFY,
+};
 use virtio_queue::QueueState;
-use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use super::memory::{Memory, Slice};
@@ -17,7 +19,6 @@ use crate::features::Acked;
 const HEAD: usize = 4;
 const FLAGS: usize = 0;
 const INDEX: usize = 2;
-const DESCRIPTOR: usize = 16;
 const AVAIL_ENTRY: usize = 2;
 const USED_ELEMENT: usize = 8;
 
@@ -35,6 +36,56 @@ pub(crate) enum Stopped {
         /// The ring's size.
         size: u16,
     },
+}
+
+/// A descriptor as it was read (virtio 1.2 section 2.7.5): two words, which stay in registers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Descriptor {
+    address: u64,
+    /// Length, flags and next, from the low end.
+    rest: u64,
+}
+
+impl Descriptor {
+    /// Bytes of it in a table.
+    pub(super) const LEN: usize = 16;
+
+    #[inline]
+    pub(super) fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        let bits = u128::from_le_bytes(bytes);
+        let low = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0);
+        Self { address: low(bits), rest: low(bits >> 64) }
+    }
+
+    pub(super) const fn address(self) -> GuestAddress {
+        GuestAddress(self.address)
+    }
+
+    /// Bytes of its buffer.
+    pub(super) const fn length(self) -> u64 {
+        self.rest & 0xffff_ffff
+    }
+
+    pub(super) const fn has_next(self) -> bool {
+        self.has(VRING_DESC_F_NEXT)
+    }
+
+    pub(super) const fn is_for_writing(self) -> bool {
+        self.has(VRING_DESC_F_WRITE)
+    }
+
+    pub(super) const fn is_indirect(self) -> bool {
+        self.has(VRING_DESC_F_INDIRECT)
+    }
+
+    pub(super) const fn next(self) -> u16 {
+        let [.., low, high] = self.rest.to_le_bytes();
+        u16::from_le_bytes([low, high])
+    }
+
+    const fn has(self, flag: u32) -> bool {
+        self.rest >> 32 & flag as u64 != 0
+    }
 }
 
 /// A ring's three tables for the length of a batch.
@@ -57,7 +108,7 @@ impl<'m> View<'m> {
                 .map_err(|_| Stopped::Unmapped)
         };
         let view = Self {
-            descriptors: table(geometry.desc_table, DESCRIPTOR * size)?,
+            descriptors: table(geometry.desc_table, Descriptor::LEN * size)?,
             avail: table(geometry.avail_ring, HEAD + AVAIL_ENTRY * size + event)?,
             used: table(geometry.used_ring, HEAD + USED_ELEMENT * size + event)?,
             size: geometry.size,
@@ -88,19 +139,14 @@ impl<'m> View<'m> {
     }
 
     /// Reads a descriptor, once; `None` beyond the table.
-    pub(crate) fn descriptor(&self, index: u16) -> Option<Descriptor> {
+    #[inline(always)]
+    pub(super) fn descriptor(&self, index: u16) -> Option<Descriptor> {
         if index >= self.size {
             return None;
         }
-        let half = |offset| {
-            self.descriptors
-                .load(DESCRIPTOR * usize::from(index) + offset, Ordering::Relaxed)
-                .map(u64::from_le)
-        };
-        let address = half(0).ok()?;
-        let [l0, l1, l2, l3, f0, f1, n0, n1] = half(8).ok()?.to_le_bytes();
-        let length = u32::from_le_bytes([l0, l1, l2, l3]);
-        Some(Descriptor::new(address, length, u16::from_le_bytes([f0, f1]), u16::from_le_bytes([n0, n1])))
+        let at = Descriptor::LEN * usize::from(index);
+        let half = |at| self.descriptors.load(at, Ordering::Relaxed).map(u64::from_le).ok();
+        Some(Descriptor { address: half(at)?, rest: half(at + Descriptor::LEN / 2)? })
     }
 
     /// Writes the used element at `position`; the driver sees it after [`Cursor::publish`].

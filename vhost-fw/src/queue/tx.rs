@@ -3,13 +3,10 @@
 //! What a slot holds is private and is what gets judged and sent; the rest of a frame stays in guest memory until it
 //! is sent or fetched, once. Knows rings and chains. Never knows what a header means.
 
-use std::hint::black_box;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 
 use fw_engine::{FRAME_LEN_MAX, Frame, HEAD_LEN, VnetHeader};
 use fw_model::Direction;
-use vm_memory::Bytes;
 
 use super::BATCH;
 use super::chain::{Chains, Way};
@@ -18,9 +15,6 @@ use super::ring::{Cursor, View};
 
 /// A batch ends early when its chains name this many buffers: one-byte descriptors must not make it long.
 const SLICES_MAX: usize = 2048;
-
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 /// One frame of a batch.
 pub(crate) struct Slot {
@@ -104,8 +98,8 @@ impl Batch {
 
     /// Takes up to a batch of the `waiting` chains and copies their heads. `slices` gets the buffers.
     ///
-    /// Heads are copied after the last chain was walked: the guest wrote them on another core, and so they are waited for
-    /// together.
+    /// Heads are copied after the last chain was walked, one close behind the other: the guest wrote them on another
+    /// core, and so they are waited for together.
     pub(crate) fn collect<'m>(
         &mut self,
         view: &View<'m>,
@@ -134,9 +128,6 @@ impl Batch {
                 self.good += 1;
             }
         }
-        for slot in self.slots.iter().take(self.good) {
-            warm(slices.get(slot.rest.clone()).unwrap_or_default(), header_len + HEAD_LEN);
-        }
         for slot in self.slots.iter_mut().take(self.good) {
             slot.copy_head(slices, header_len);
         }
@@ -163,21 +154,6 @@ impl Batch {
         for id in self.ids.iter().take(self.taken) {
             view.write_used(position, *id, 0);
             position = position.wrapping_add(1);
-        }
-    }
-}
-
-/// Loads a byte of every cache line that the next `length` bytes of `slices` lie on, and forgets it. So short a loop has
-/// the lines of a whole batch under way at once; copying waits for the few that it reaches.
-fn warm(slices: &[Slice<'_>], mut length: usize) {
-    for slice in slices {
-        let near = slice.len().min(length);
-        for offset in (0..near).step_by(LINE).chain(near.checked_sub(1)) {
-            black_box(slice.load::<u8>(offset, Ordering::Relaxed).unwrap_or(0));
-        }
-        length -= near;
-        if length == 0 {
-            return;
         }
     }
 }

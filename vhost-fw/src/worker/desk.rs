@@ -27,7 +27,7 @@ impl Desk {
     }
 
     /// Shows the onlooker refusals, and what a rule wants logged.
-    #[inline]
+    #[inline(always)]
     pub(super) fn show(&mut self, direction: Direction, answer: &Answer, bytes: &[u8], length: usize) {
         let refused = matches!(answer.verdict, Verdict::Drop | Verdict::Reject);
         if refused || answer.log {
@@ -57,7 +57,7 @@ impl Desk {
 
     /// The door to the network. `record` is room for a header and the private head, which is finished here; `tail` was
     /// cut to the permit's length.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send(
         &mut self,
         uplink: &mut dyn Uplink,

@@ -138,6 +138,7 @@ struct Exit<'w, 'd> {
 }
 
 impl Exit<'_, '_> {
+    #[inline(always)]
     fn act(&mut self, slot: &mut Slot, answer: Answer, slices: &mut [Slice<'_>]) -> io::Result<()> {
         self.desk.show(Direction::Out, &answer, slot.head(), slot.length());
         match answer.verdict {

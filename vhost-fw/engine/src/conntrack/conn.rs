@@ -80,7 +80,7 @@ impl Conn {
         state: State,
         windows: Windows,
     ) -> Self {
-        let (local, remote, rest) = key(flow);
+        let Key { local, remote, rest } = Key::of(flow);
         let mut conn = Self {
             local,
             remote,
@@ -101,7 +101,15 @@ impl Conn {
     }
 
     pub(super) fn is_of(&self, flow: &FlowKey) -> bool {
-        (self.local, self.remote, self.rest) == key(flow)
+        self.has(&Key::of(flow))
+    }
+
+    #[inline]
+    pub(super) fn has(&self, key: &Key) -> bool {
+        let Key { local: [a, b], remote: [c, d], rest } = *key;
+        let ([e, f], [g, h]) = (self.local, self.remote);
+        // Without a branch between: nearly always all of it is the same.
+        (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) | (rest ^ self.rest) == 0
     }
 
     pub(super) const fn is_living(&self) -> bool {
@@ -164,13 +172,33 @@ impl Conn {
     }
 }
 
-/// A key as words: both addresses, then ports, VLAN and protocol.
-pub(super) fn key(flow: &FlowKey) -> ([u64; 2], [u64; 2], u64) {
-    let words = |addr: Addr| {
-        let bits = addr.bits();
-        [u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0), u64::try_from(bits >> 64).unwrap_or(0)]
-    };
-    let ports = u64::from(flow.local_port) << 48 | u64::from(flow.remote_port) << 32;
-    let rest = ports | u64::from(flow.vlan) << 16 | u64::from(flow.protocol.0) << 8;
-    (words(flow.local), words(flow.remote), rest)
+/// A flow's key as words: both addresses, then ports, VLAN and protocol.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Key {
+    pub(super) local: [u64; 2],
+    pub(super) remote: [u64; 2],
+    pub(super) rest: u64,
+}
+
+impl Key {
+    /// Of no flow; to be written over.
+    pub(crate) const BLANK: Self = Self { local: [0; 2], remote: [0; 2], rest: 0 };
+
+    #[inline]
+    pub(crate) fn of(flow: &FlowKey) -> Self {
+        let words = |addr: Addr| {
+            let bits = addr.bits();
+            [u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0), u64::try_from(bits >> 64).unwrap_or(0)]
+        };
+        let ports = u64::from(flow.local_port) << 48 | u64::from(flow.remote_port) << 32;
+        let rest = ports | u64::from(flow.vlan) << 16 | u64::from(flow.protocol.0) << 8;
+        Self { local: words(flow.local), remote: words(flow.remote), rest }
+    }
+
+    /// Whether both addresses are IPv4's, in mapped form.
+    #[inline]
+    pub(super) const fn is_v4(&self) -> bool {
+        let ([a, b], [c, d]) = (self.local, self.remote);
+        b | d == 0 && a >> 32 == 0xffff && c >> 32 == 0xffff
+    }
 }

@@ -69,8 +69,9 @@ impl Store {
     }
 
     /// Loads the lines of the conn at `place`.
-    pub(super) fn touch(&self, place: u32) -> Option<(Tick, State)> {
-        self.conns.get(usize::try_from(place).ok()?).map(|conn| (conn.deadline, conn.state))
+    pub(super) fn touch(&self, place: u32) -> u64 {
+        let conn = usize::try_from(place).ok().and_then(|place| self.conns.get(place));
+        conn.map_or(0, |conn| conn.deadline.0 ^ conn.ends_at.0)
     }
 
     /// When the timers must be looked at next.

@@ -18,7 +18,7 @@ impl Guard {
         match direction {
             Direction::Out => {
                 // The unspecified source got this far only where it belongs.
-                let own = is_unspecified(ip.source) || self.identity.may_use(ip.source, ether.source);
+                let own = self.identity.may_use(ip.source, ether.source) || is_unspecified(ip.source);
                 require(own, Reason::SourceAddressSpoofed, GuardRule::Address)?;
             }
             Direction::In => {
@@ -65,13 +65,32 @@ impl Guard {
 
 #[inline]
 fn check_martian(direction: Direction, ether: &Ether, ip: &Ip) -> Checked<()> {
+    let sane = are_two_v4_hosts(ether, ip) || is_sane(direction, ether, ip);
+    require(sane, Reason::Martian, GuardRule::Sane)
+}
+
+/// What nearly every frame has; [`is_sane`] would find nothing wrong with it.
+#[inline]
+fn are_two_v4_hosts(ether: &Ether, ip: &Ip) -> bool {
+    match (v4(ip.source), v4(ip.destination)) {
+        (Some(source), Some(destination)) => {
+            ether.ethertype != ETHERTYPE_IPV6
+                && can_be_v4_host(source)
+                && can_be_v4_host(destination)
+                && source != destination
+        }
+        _ => false,
+    }
+}
+
+#[inline(never)]
+fn is_sane(direction: Direction, ether: &Ether, ip: &Ip) -> bool {
     let (source, destination) = (ip.source, ip.destination);
     // A mapped address on the wire would look like IPv4 to everything behind.
     let mapped = ether.ethertype == ETHERTYPE_IPV6 && (source.is_v4() || destination.is_v4());
     let source_fits = can_be_host(source) || (is_unspecified(source) && may_be_unspecified(direction, ip));
     let destination_fits = can_be_host(destination) || can_be_group(destination);
-    let sane = !mapped && source_fits && destination_fits && source != destination;
-    require(sane, Reason::Martian, GuardRule::Sane)
+    !mapped && source_fits && destination_fits && source != destination
 }
 
 /// What may come from `0.0.0.0` or `::`: a DHCP client's broadcasts (RFC 2131 section 4.1), queries of a snooping
@@ -98,8 +117,10 @@ fn may_be_unspecified(direction: Direction, ip: &Ip) -> bool {
     }
 }
 
+#[inline]
 fn v4(addr: Addr) -> Option<u32> {
-    if addr.is_v4() { u32::try_from(addr.bits() & 0xffff_ffff).ok() } else { None }
+    let [.., a, b, c, d] = addr.bits().to_be_bytes();
+    addr.is_v4().then(|| u32::from_be_bytes([a, b, c, d]))
 }
 
 pub(super) fn is_unspecified(addr: Addr) -> bool {
@@ -110,9 +131,15 @@ pub(super) fn is_unspecified(addr: Addr) -> bool {
 /// not `::/96` either, which holds the unspecified, loopback and IPv4-compatible addresses (RFC 4291 section 2.5).
 pub(super) fn can_be_host(addr: Addr) -> bool {
     match v4(addr) {
-        Some(v4) => !matches!(v4 >> 24, 0 | 127 | 224..),
+        Some(v4) => can_be_v4_host(v4),
         None => addr.bits() >> 32 != 0 && addr.bits() >> 120 != 0xff,
     }
+}
+
+#[inline]
+const fn can_be_v4_host(v4: u32) -> bool {
+    let network = v4 >> 24;
+    network != 127 && network.wrapping_sub(1) < 223
 }
 
 /// Multicast or the limited broadcast.

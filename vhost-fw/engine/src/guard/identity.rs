@@ -73,7 +73,7 @@ impl Identity {
 
     /// Whether `addr` is the NIC's alone: one of its single addresses, and not a shared one.
     pub(super) fn is_host(&self, addr: Addr) -> bool {
-        self.hosts.binary_search(&addr).is_ok()
+        self.hosts.first() == Some(&addr) || self.hosts.binary_search(&addr).is_ok()
     }
 
     /// Whether `addr` lies behind it, in a prefix it routes. A default route (a guest that routes everything) and a

@@ -29,7 +29,7 @@ impl Sum {
     }
 
     /// The sum of an IPv4 header without options: a known length needs no loop.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn plain_ipv4(header: &[u8; 20]) -> Self {
         let (chunks, _) = header.as_chunks::<4>();
         let total = chunks.iter().map(|chunk| u64::from(u32::from_ne_bytes(*chunk))).sum();

@@ -3,7 +3,7 @@
 //! Knows one segment. Never knows the conn it belongs to.
 
 use super::view::View;
-use super::{Ip, Malformed, Tcp, TcpFlags};
+use super::{Ip, L4, Malformed, Tcp, TcpFlags};
 
 const HEADER_MIN: usize = 20;
 const URG: u8 = 0x20;
@@ -13,8 +13,9 @@ const WINDOW_SCALE_MAX: u8 = 14;
 /// frame of the usual MTU holds.
 const CONTROL_DATAGRAM_MAX: usize = 1500;
 
+/// Reads the segment behind the header of `ip` into it.
 #[inline]
-pub(super) fn parse(datagram: View<'_>, ip: &Ip) -> Result<Tcp, Malformed> {
+pub(super) fn parse(datagram: View<'_>, ip: &mut Ip) -> Result<(), Malformed> {
     let at = ip.l4_offset;
     let fixed: &[u8; HEADER_MIN] = datagram.header(at, Malformed::TcpShort)?;
     let [p0, p1, q0, q1, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = *fixed;
@@ -37,7 +38,8 @@ pub(super) fn parse(datagram: View<'_>, ip: &Ip) -> Result<Tcp, Malformed> {
     if payload > 0 && (flags.syn() || flags.rst()) && end - ip.offset > CONTROL_DATAGRAM_MAX {
         return Err(Malformed::TcpControlPayload);
     }
-    Ok(Tcp {
+    let payload = u32::try_from(payload).map_err(|_| Malformed::TcpDataOffset)?;
+    ip.l4 = L4::Tcp(Tcp {
         source_port,
         destination_port,
         sequence: u32::from_be_bytes([s0, s1, s2, s3]),
@@ -46,14 +48,15 @@ pub(super) fn parse(datagram: View<'_>, ip: &Ip) -> Result<Tcp, Malformed> {
         window: u16::from_be_bytes([w0, w1]),
         // Elsewhere the option has no meaning (RFC 7323 section 2.2).
         window_scale: if flags.syn() { scale } else { None },
-        payload: u32::try_from(payload).map_err(|_| Malformed::TcpDataOffset)?,
+        payload,
         header,
-    })
+    });
+    Ok(())
 }
 
 /// PSH and the ECN bits may stand with any of these; the four reserved bits, AE among them, are no stack's to judge
 /// (RFC 9293 section 3.1).
-const fn is_sent_by_stacks(flags: TcpFlags) -> bool {
+pub(super) const fn is_sent_by_stacks(flags: TcpFlags) -> bool {
     const SYN: u8 = TcpFlags::SYN;
     const SYN_ACK: u8 = TcpFlags::SYN | TcpFlags::ACK;
     const RST: u8 = TcpFlags::RST;

@@ -3,12 +3,13 @@
 //! Knows the header, and which ports are DHCP's. Never knows the conn it belongs to.
 
 use super::view::{Stop, View};
-use super::{Ip, Malformed, Udp, dhcp};
+use super::{Ip, L4, Malformed, Udp, dhcp};
 
 const HEADER: usize = 8;
 
+/// Reads the datagram behind the header of `ip` into it.
 #[inline]
-pub(super) fn parse(datagram: View<'_>, ip: &Ip) -> Result<Udp, Stop> {
+pub(super) fn parse(datagram: View<'_>, ip: &mut Ip) -> Result<(), Stop> {
     let at = ip.l4_offset;
     let [p0, p1, q0, q1, n0, n1, c0, c1] = *datagram.header(at, Malformed::UdpShort)?;
     let (source_port, destination_port) = (u16::from_be_bytes([p0, p1]), u16::from_be_bytes([q0, q1]));
@@ -35,5 +36,6 @@ pub(super) fn parse(datagram: View<'_>, ip: &Ip) -> Result<Udp, Stop> {
         }
         _ => None,
     };
-    Ok(Udp { source_port, destination_port, checksum, dhcp })
+    ip.l4 = L4::Udp(Udp { source_port, destination_port, checksum, dhcp });
+    Ok(())
 }

@@ -15,6 +15,7 @@ use crate::verdict::RuleSlot;
 
 impl Station<'_> {
     /// Conns first, rules for what has none.
+    #[inline]
     pub(super) fn decide(
         &mut self,
         direction: Direction,
@@ -45,6 +46,7 @@ impl Station<'_> {
         }
     }
 
+    #[inline(never)]
     fn related(&mut self, id: ConnId) -> Decision {
         match self.current(id) {
             Ok(admitted) => Decision::pass(Reason::Related, By::Conn, admitted.rule),
@@ -52,6 +54,7 @@ impl Station<'_> {
         }
     }
 
+    #[inline]
     fn conn(&mut self, direction: Direction, headers: &Headers, ip: &Ip, flow: &Flow) -> Decision {
         if let Some(id) = self.state.table.find_at(flow.likely, &flow.key, flow.hash, self.now) {
             let admitted = match self.current(id) {
@@ -72,6 +75,7 @@ impl Station<'_> {
     }
 
     /// The conn's admission under the rules in force; `Err` if they closed it, with the rule that had admitted it.
+    #[inline]
     fn current(&mut self, id: ConnId) -> Result<Admitted, Option<RuleSlot>> {
         let admitted = self.state.table.admitted(id).ok_or(None)?;
         if admitted.epoch == self.rules.epoch() {
@@ -87,6 +91,7 @@ impl Station<'_> {
     }
 
     /// A frame of no living conn: may it open one, and do the rules let it?
+    #[inline(never)]
     fn first(&mut self, direction: Direction, headers: &Headers, ip: &Ip, flow: &Flow) -> Decision {
         if let Some(reason) = Table::cannot_open(&ip.l4) {
             return Decision::drop(reason, By::Conn, None);
@@ -95,7 +100,11 @@ impl Station<'_> {
             Direction::Out => headers.ether.destination,
             Direction::In => headers.ether.source,
         };
-        let Flow { key, hash, .. } = *flow;
+        // Frames that have a key as words have it as this too.
+        let Some(key) = headers.flow(direction) else {
+            return Decision::drop(Reason::NoConn, By::Conn, None);
+        };
+        let hash = flow.hash;
         let opening = |admitted| Opening { flow: key, hash, opener: direction, peer_mac, admitted };
         if let Some(place) = self.state.expectations.expecting(self.rules, &key, direction, self.now) {
             let admitted = self.rules.admission_of(place, true);
@@ -151,6 +160,7 @@ impl Station<'_> {
     }
 
     /// Broadcast, multicast and messages that make no conn: the rules alone decide, frame by frame.
+    #[inline(never)]
     fn group(&mut self, direction: Direction, headers: &Headers, ip: &Ip) -> Decision {
         let found = self.rules.first_match(&question(direction, ip));
         let decision = self.stateless(found, Reason::DefaultDrop);
@@ -176,6 +186,7 @@ impl Station<'_> {
         decision
     }
 
+    #[inline(never)]
     fn stateless(&self, found: Match, unmatched: Reason) -> Decision {
         match found {
             Match::Rule(place) => {

@@ -4,9 +4,9 @@
 
 use std::hint::black_box;
 
-use fw_model::{FlowKey, Reason};
+use fw_model::{Direction, Reason};
 
-use crate::conntrack::{Likely, Table};
+use crate::conntrack::{Key, Likely, Table};
 use crate::frame::Frame;
 use crate::headers::{self, Headers, Stop};
 use crate::verdict::Patch;
@@ -16,54 +16,65 @@ use crate::vnet::{self, Link, Settled, VnetHeader};
 /// (a million conns cost 393 ns a frame before, 153 ns since).
 pub(crate) const BATCH: usize = 32;
 
-/// The frames of a batch as they were read. One for each engine, used again for every batch.
+/// The frames of a batch as they were read. One for each engine, used again for every batch: what is written in place
+/// need not be moved.
 #[derive(Debug)]
 pub(crate) struct Readings {
-    /// By place in the batch, of frames that could be read. Written in place.
-    headers: Vec<Headers>,
     list: Vec<Reading>,
+    /// How many of them are of this batch.
+    count: usize,
+}
+
+/// One frame as it was read.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) outcome: Outcome,
+    /// Of a frame that could be read, as is the rest.
+    pub(super) headers: Headers,
+    /// How it leaves.
+    pub(super) vnet: VnetHeader,
+    pub(super) patch: Option<Patch>,
+    /// Its flow, if it has one.
+    has_flow: bool,
+    flow: Flow,
 }
 
 /// What reading a frame gave.
-#[derive(Debug)]
-pub(super) enum Reading {
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Outcome {
     Refused(Reason),
     NeedWhole,
-    Read(Read),
-}
-
-/// How a frame that could be read leaves, and its flow if it has one.
-#[derive(Debug)]
-pub(super) struct Read {
-    pub(super) vnet: VnetHeader,
-    pub(super) patch: Option<Patch>,
-    pub(super) flow: Option<Flow>,
+    Read,
 }
 
 /// A frame's flow and where in the table its conn may be.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Flow {
-    pub(super) key: FlowKey,
+    pub(super) key: Key,
     pub(super) hash: u64,
     pub(super) likely: Option<Likely>,
 }
 
 impl Flow {
-    pub(super) fn new(key: FlowKey, table: &Table) -> Self {
-        Self { key, hash: table.hash(&key), likely: None }
+    const BLANK: Self = Self { key: Key::BLANK, hash: 0, likely: None };
+
+    pub(super) fn of(headers: &Headers, direction: Direction, table: &Table) -> Option<Self> {
+        let key = Key::of(&headers.flow(direction)?);
+        Some(Self { key, hash: table.hash_of(&key), likely: None })
     }
 }
 
 impl Readings {
     pub(crate) fn new() -> Self {
-        Self { headers: vec![Headers::BLANK; BATCH], list: Vec::with_capacity(BATCH) }
+        Self { list: (0..BATCH).map(|_| Reading::BLANK).collect(), count: 0 }
     }
 
     /// Reads [`BATCH`] frames at most.
     pub(super) fn read(&mut self, batch: &[Frame<'_>], link: &Link, table: &Table) {
-        self.list.clear();
-        let places = batch.iter().zip(&mut self.headers);
-        self.list.extend(places.map(|(frame, headers)| read(frame, headers, link, table)));
+        self.count = batch.len();
+        for (frame, reading) in batch.iter().zip(&mut self.list) {
+            reading.read(frame, link, table);
+        }
         self.warm(table);
     }
 
@@ -79,30 +90,59 @@ impl Readings {
     }
 
     fn flows(&mut self) -> impl Iterator<Item = &mut Flow> {
-        self.list.iter_mut().filter_map(|reading| match reading {
-            Reading::Read(read) => read.flow.as_mut(),
-            Reading::Refused(_) | Reading::NeedWhole => None,
-        })
+        self.list
+            .iter_mut()
+            .take(self.count)
+            .filter(|reading| reading.has_flow)
+            .map(|reading| &mut reading.flow)
     }
 
-    /// The frames in order. The headers mean something only where the frame was read.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Reading, &Headers)> {
-        self.list.iter().zip(&self.headers)
+    /// The frames in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Reading> {
+        self.list.iter()
     }
 }
 
-fn read(frame: &Frame<'_>, headers: &mut Headers, link: &Link, table: &Table) -> Reading {
-    match headers::parse_into(frame.bytes, frame.length, headers) {
-        Ok(()) => {}
-        Err(Stop::NeedWhole) => return Reading::NeedWhole,
-        Err(Stop::Malformed(malformed)) => return Reading::Refused(malformed.reason()),
+impl Reading {
+    const BLANK: Self = Self {
+        outcome: Outcome::NeedWhole,
+        headers: Headers::BLANK,
+        vnet: VnetHeader::NONE,
+        patch: None,
+        has_flow: false,
+        flow: Flow::BLANK,
+    };
+
+    #[inline]
+    pub(super) fn flow(&self) -> Option<&Flow> {
+        self.has_flow.then_some(&self.flow)
     }
-    match vnet::settle(frame, headers, link) {
-        Ok(Settled::Leaves { vnet, patch }) => {
-            let flow = headers.flow(frame.direction).map(|key| Flow::new(key, table));
-            Reading::Read(Read { vnet, patch, flow })
+
+    #[inline]
+    fn read(&mut self, frame: &Frame<'_>, link: &Link, table: &Table) {
+        self.has_flow = false;
+        self.outcome = match headers::parse_into(frame.bytes, frame.length, &mut self.headers) {
+            Ok(()) => self.settle(frame, link, table),
+            Err(Stop::NeedWhole) => Outcome::NeedWhole,
+            Err(Stop::Malformed(malformed)) => Outcome::Refused(malformed.reason()),
+        };
+    }
+
+    #[inline]
+    fn settle(&mut self, frame: &Frame<'_>, link: &Link, table: &Table) -> Outcome {
+        match vnet::settle(frame, &self.headers, link) {
+            Ok(Settled::Leaves { vnet, patch }) => {
+                self.vnet = vnet;
+                self.patch = patch;
+                if let Some(key) = self.headers.flow(frame.direction) {
+                    self.has_flow = true;
+                    self.flow.key = Key::of(&key);
+                    self.flow.hash = table.hash_of(&self.flow.key);
+                }
+                Outcome::Read
+            }
+            Ok(Settled::NeedWhole) => Outcome::NeedWhole,
+            Err(reason) => Outcome::Refused(reason),
         }
-        Ok(Settled::NeedWhole) => Reading::NeedWhole,
-        Err(reason) => Reading::Refused(reason),
     }
 }

@@ -19,10 +19,23 @@ fn nearly_a_frame() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
+/// Whether a frame read in one piece is what its headers say one by one.
+fn plain_and_each_agree(frame: &[u8], length: usize) -> Result<bool, TestCaseError> {
+    let (mut at_once, mut each) = (Headers::BLANK, Headers::BLANK);
+    let is_plain = plain::parse(frame, length, &mut at_once);
+    if is_plain {
+        prop_assert_eq!(parse_each(frame, length, &mut each), Ok(()));
+        prop_assert_eq!(at_once, each);
+    }
+    Ok(is_plain)
+}
+
 /// Whether the whole frame says what its head said, if the head was enough.
 fn head_and_whole_agree(frame: &[u8], length: usize) -> Result<(), TestCaseError> {
     let head = parse(&frame[..frame.len().min(HEAD_LEN)], length);
     let whole = parse(frame, length);
+    plain_and_each_agree(&frame[..frame.len().min(HEAD_LEN)], length)?;
+    plain_and_each_agree(frame, length)?;
     if head != Ok(Parsed::NeedWhole) {
         prop_assert_eq!(head, whole);
     }
@@ -54,6 +67,36 @@ proptest! {
         let frame = if v4 { V4::PLAIN.frame(6, segment) } else { V6::plain().behind(60, &[0; 7]).frame(6, segment) };
         let at = at.index(frame.len());
         head_and_whole_agree(&with(frame, at, &[byte]), 74 + 28 * usize::from(!v4))?;
+    }
+
+    #[test]
+    fn a_frame_read_in_one_piece_says_what_its_headers_say(
+        kind in 0usize..4,
+        payload in vec(any::<u8>(), 0..300),
+        changes in vec((0usize..70, any::<u8>()), 0..3),
+        (mends, more) in (any::<bool>(), 0usize..3),
+    ) {
+        const STAMPS: [u8; 12] = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+        let mut frame = match kind {
+            0 => V4::PLAIN.frame(6, tcp(ACK, &[], &payload)),
+            1 => V4::PLAIN.frame(6, tcp(ACK, &STAMPS, &payload)),
+            2 => V4::PLAIN.frame(6, tcp(ACK, &[2, 4, 5, 0xb4], &payload)),
+            _ => V4::PLAIN.frame(17, udp(53, 5353, &payload)),
+        };
+        let length = frame.len();
+        prop_assert_eq!(plain_and_each_agree(&frame, length)?, kind != 2 && length >= 54);
+        for (at, byte) in changes {
+            if let Some(field) = frame.get_mut(at) {
+                *field = byte;
+            }
+        }
+        if mends {
+            let checksum = checksum::ipv4_header(&frame[14..34]);
+            frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+        }
+        head_and_whole_agree(&frame, length)?;
+        head_and_whole_agree(&frame, length + more)?;
+        head_and_whole_agree(&frame, length - more)?;
     }
 
     #[test]
