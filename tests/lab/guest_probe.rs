@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 const USAGE: &str = "usage: guest-probe serve tcp|udp PORT
        guest-probe tcp|udp|http HOST PORT
        guest-probe burst HOST PORT COUNT
-       guest-probe hold HOST PORT";
+       guest-probe hold HOST PORT
+       guest-probe keep HOST PORT COUNT";
 
 /// How long a client waits for its peer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -30,6 +31,9 @@ fn main() -> ExitCode {
             peer_of(host, port).and_then(|peer| say(&burst(peer, count.parse().unwrap_or(100))?))
         }
         ["hold", host, port] => peer_of(host, port).and_then(hold),
+        ["keep", host, port, count] => {
+            peer_of(host, port).and_then(|peer| keep(peer, count.parse().unwrap_or(100)))
+        }
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, USAGE)),
     };
     match done {
@@ -161,15 +165,32 @@ fn serve_tcp(port: u16) -> io::Result<()> {
     let listener = TcpListener::bind(("::", port))?;
     loop {
         let (mut stream, _) = listener.accept()?;
-        thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(length @ 1..) = stream.read(&mut buffer) {
-                let Some(read) = buffer.get(..length) else { break };
-                if stream.write_all(read).is_err() {
-                    break;
-                }
-            }
-        });
+        thread::Builder::new().stack_size(STACK).spawn(move || echo(&mut stream))?;
+    }
+}
+
+/// Room for a thread that only echoes: a thousand of them fit a small guest.
+const STACK: usize = 32 * 1024;
+
+fn echo(stream: &mut TcpStream) {
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = stream.read(&mut buffer) {
+        let Some(read) = buffer.get(..length) else { break };
+        if stream.write_all(read).is_err() {
+            break;
+        }
+    }
+}
+
+/// Opens `count` conns, says so, and echoes on them for ever.
+fn keep(peer: SocketAddr, count: usize) -> io::Result<()> {
+    for _ in 0..count {
+        let mut stream = TcpStream::connect_timeout(&peer, PATIENCE * 10)?;
+        thread::Builder::new().stack_size(STACK).spawn(move || echo(&mut stream))?;
+    }
+    say(&format!("kept {count}"))?;
+    loop {
+        thread::park();
     }
 }
 
