@@ -1,209 +1,33 @@
 //! The whole device against a guest and a VMM played by hand, with a wire in this process.
 //!
 //! Each hostile act is followed by a good frame that must pass: an attack costs its own frame, not the NIC.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a panic here is the report")]
+#![expect(clippy::unwrap_used, reason = "a panic here is the report")]
 
 use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::thread::{self};
 
 use etherparse::PacketBuilder;
-use fw_engine::{Config, Engine, PreparedRules, VnetHeader};
-use fw_model::{Reason, Reply, Stats, VerdictName};
+use fw_engine::VnetHeader;
+use fw_model::{Reason, Reply, VerdictName};
+use fw_tests::device::{
+    Bench, CLOSED, GUEST, GUEST_MAC, NEEDS_CSUM, PEER, PEER_MAC, PLAIN, dns, echo, prepared, udp,
+};
 use fw_tests::guest::{
-    BORDER, BUFFER_STRIDE, BUFFERS, Descriptor, FRAMES, GRACE, Guest, HOLE, INDIRECT, Layout, NEXT, PATIENCE,
-    PLUGGED, RX, TABLES, TX, Vmm, WRITE,
+    BORDER, BUFFER_STRIDE, BUFFERS, Descriptor, FRAMES, GRACE, Guest, HOLE, INDIRECT, Layout, NEXT, PLUGGED,
+    RX, TABLES, TX, Vmm, WRITE,
 };
 use vhost::VhostBackend;
 use vhost::vhost_user::VhostUserFrontend;
-use vhost_fw::decision::{Decision, Observer};
-use vhost_fw::device::{Device, DeviceOptions};
 use vhost_fw::serve::{Endpoint, ServeError};
-use vhost_fw::uplink::{Far, Unix, Uplink, pair};
-use vhost_fw::worker::{Command, WorkerHandle, boot_time};
+use vhost_fw::uplink::Unix;
+use vhost_fw::worker::Command;
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
 use virtio_bindings::bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use vm_memory::{Bytes, GuestAddress};
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
-
-const GUEST_MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 1];
-const PEER_MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 2];
-const GUEST: [u8; 4] = [10, 0, 0, 10];
-const PEER: [u8; 4] = [10, 0, 0, 20];
-
-const RULES: &str = r#"
-nic: {id: web-1, mac: "52:54:00:00:00:01", addresses: [10.0.0.10]}
-defaults: {out: drop, in: drop}
-rules:
-  - {id: dns, direction: out, action: allow, protocol: udp, ports: [53]}
-  - {id: echo, direction: in, action: allow, protocol: udp, ports: [7]}
-  - {id: web, direction: out, action: allow, protocol: tcp, ports: [80], log: true}
-  - {id: ident, direction: out, action: reject, protocol: udp, ports: [113]}
-"#;
-
-const CLOSED: &str = r#"
-nic: {id: web-1, mac: "52:54:00:00:00:01", addresses: [10.0.0.10]}
-defaults: {out: drop, in: drop}
-"#;
-
-const PLAIN: [u8; 12] = [0; 12];
-/// `NEEDS_CSUM` over UDP behind Ethernet and IPv4.
-const NEEDS_CSUM: [u8; 12] = [1, 0, 0, 0, 0, 0, 34, 0, 6, 0, 0, 0];
-
-/// An onlooker that remembers all it is shown.
-struct Onlooker(Arc<Mutex<Vec<Decision>>>);
-
-impl Observer for Onlooker {
-    fn wants(&mut self, _reason: Reason) -> bool {
-        true
-    }
-    fn decided(&mut self, decision: &Decision) {
-        self.0.lock().unwrap().push(decision.clone());
-    }
-    fn lost(&self) -> u64 {
-        0
-    }
-}
-
-/// A running device with its wire.
-struct Bench {
-    far: Option<Far>,
-    worker: WorkerHandle,
-    shown: Arc<Mutex<Vec<Decision>>>,
-    stop: Arc<EventFd>,
-    serving: Option<JoinHandle<Result<(), ServeError>>>,
-    socket: PathBuf,
-    _folder: tempfile::TempDir,
-}
-
-fn prepared(rules: &str, previous: u64) -> Arc<PreparedRules> {
-    let rules = vhost_fw::rules_file::parse(rules, "rules", previous).unwrap();
-    Arc::new(PreparedRules::new(rules).unwrap())
-}
-
-impl Bench {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("vhost.sock");
-        Self::at(Endpoint::Listen(socket.clone()), socket, folder)
-    }
-
-    fn at(endpoint: Endpoint, socket: PathBuf, folder: tempfile::TempDir) -> Self {
-        let (near, far) = pair(1500).unwrap();
-        let mut bench = Self::over(Box::new(near), endpoint, socket, folder);
-        bench.far = Some(far);
-        bench
-    }
-
-    fn over(uplink: Box<dyn Uplink>, endpoint: Endpoint, socket: PathBuf, folder: tempfile::TempDir) -> Self {
-        let shown = Arc::new(Mutex::new(Vec::new()));
-        let mut engine =
-            Engine::new(Config { conns: 4096, fragments: Config::FRAGMENTS, hash_key: [7; 16], mtu: 1500 });
-        engine.install(prepared(RULES, 0), fw_engine::Tick(0));
-        let device = Device::start(DeviceOptions {
-            engine,
-            uplink,
-            mac: Some(fw_model::MacAddr(GUEST_MAC)),
-            mtu: 1500,
-            queue_size: 256,
-            poll: false,
-            observer: Box::new(Onlooker(Arc::clone(&shown))),
-            clock: Box::new(boot_time),
-            thread_setup: Box::new(|| Ok(())),
-        })
-        .unwrap();
-        let stop = Arc::new(EventFd::new(EFD_NONBLOCK).unwrap());
-        let worker = device.worker();
-        let serving = {
-            let stop = Arc::clone(&stop);
-            thread::spawn(move || device.serve(&endpoint, &stop))
-        };
-        let start = Instant::now();
-        while !socket.exists() && start.elapsed() < PATIENCE {
-            thread::yield_now();
-        }
-        Self { far: None, worker, shown, stop, serving: Some(serving), socket, _folder: folder }
-    }
-
-    fn boot(&self) -> Guest {
-        Guest::boot(&self.socket, Vmm::CloudHypervisor, &[]).unwrap()
-    }
-
-    fn far(&self) -> &Far {
-        self.far.as_ref().unwrap()
-    }
-
-    fn stats(&self) -> Stats {
-        let Reply::Stats(stats) = self.worker.ask(Command::Stats).unwrap() else { panic!("no stats") };
-        *stats
-    }
-
-    fn drops(&self, reason: Reason) -> u64 {
-        self.stats().drops.get(&reason).copied().unwrap_or(0)
-    }
-
-    /// The next frame on the wire.
-    fn arrives(&self) -> (VnetHeader, Vec<u8>) {
-        let start = Instant::now();
-        while start.elapsed() < PATIENCE {
-            if let Some(frame) = self.far().recv().unwrap() {
-                return frame;
-            }
-            thread::yield_now();
-        }
-        panic!("no frame came out in time: {:?}", self.stats())
-    }
-
-    fn nothing_arrives(&self) {
-        assert!(self.far().recv().unwrap().is_none(), "a frame came out");
-    }
-
-    /// A good frame must pass either way.
-    fn all_is_well(&self, guest: &mut Guest) {
-        let frame = dns(b"still here");
-        assert_eq!(guest.send(PLAIN, &frame, Layout::Linear).unwrap(), 0);
-        assert_eq!(self.arrives().1, frame);
-        let frame = echo(b"and back");
-        guest.post_buffers(1, 2048).unwrap();
-        self.far().send(VnetHeader::NONE, &frame).unwrap();
-        assert_eq!(guest.receive().unwrap().1, frame);
-    }
-
-    fn end(&mut self) -> Result<(), ServeError> {
-        self.stop.write(1).unwrap();
-        self.serving.take().unwrap().join().unwrap()
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        if self.serving.is_some() && !thread::panicking() {
-            self.end().unwrap();
-        }
-    }
-}
-
-fn udp(out: bool, port: u16, payload: &[u8]) -> Vec<u8> {
-    let (from_mac, to_mac, from, to) =
-        if out { (GUEST_MAC, PEER_MAC, GUEST, PEER) } else { (PEER_MAC, GUEST_MAC, PEER, GUEST) };
-    let mut frame = Vec::new();
-    let builder = PacketBuilder::ethernet2(from_mac, to_mac).ipv4(from, to, 64).udp(4000, port);
-    builder.write(&mut frame, payload).unwrap();
-    frame
-}
-
-fn dns(payload: &[u8]) -> Vec<u8> {
-    udp(true, 53, payload)
-}
-
-fn echo(payload: &[u8]) -> Vec<u8> {
-    udp(false, 7, payload)
-}
 
 fn payload(length: usize) -> Vec<u8> {
     (0..length).map(|at| u8::try_from(at % 253).unwrap()).collect()
@@ -750,7 +574,7 @@ fn a_uplink_that_is_gone_ends_serving() {
     bench.all_is_well(&mut guest);
     guest.post_buffers(1, 2048).unwrap();
     bench.far = None;
-    let ended = bench.serving.take().unwrap().join().unwrap();
+    let ended = bench.ended();
     assert!(matches!(ended, Err(ServeError::UplinkGone(_))), "{ended:?}");
     assert!(bench.worker.ask(Command::Stats).is_err());
 }

@@ -346,6 +346,7 @@ impl Site {
             poll: false,
             observer: Box::new(Blind),
             clock: Box::new(move || Tick(time.load(Ordering::SeqCst))),
+            handover: None,
             thread_setup: Box::new(|| Ok(())),
         })
         .unwrap();

@@ -16,9 +16,11 @@ use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, G
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 pub use driver::{Layout, Received};
+pub use migration::DirtyPages;
 pub use ring::{Descriptor, INDIRECT, NEXT, Ring, SIZE, WRITE};
 
 mod driver;
+mod migration;
 mod ring;
 
 /// The queue that the guest receives on.
@@ -42,6 +44,9 @@ pub const FRAMES: u64 = 0x2_0000;
 pub const BUFFERS: u64 = 0x12_0000;
 /// From one of them to the next.
 pub const BUFFER_STRIDE: u64 = 0x800;
+
+/// `VHOST_F_LOG_ALL`.
+const LOG_ALL: u64 = 1 << 26;
 
 /// How long anything may take that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -139,10 +144,14 @@ impl Guest {
         let wanted = VhostUserProtocolFeatures::MQ
             | VhostUserProtocolFeatures::CONFIG
             | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
+            | VhostUserProtocolFeatures::LOG_SHMFD
+            | VhostUserProtocolFeatures::DEVICE_STATE
             | VhostUserProtocolFeatures::REPLY_ACK;
         frontend.set_protocol_features(offered & wanted)?;
         frontend.get_queue_num()?;
         frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
+        // What a guest's driver sees: logging is the VMM's own.
+        let features = features & !LOG_ALL;
         Ok(Self { memory, frontend, rings, features, vmm })
     }
 
@@ -160,9 +169,7 @@ impl Guest {
     /// The device refused a message.
     pub fn activate(&mut self) -> Outcome<()> {
         self.frontend.set_features(self.features)?;
-        let regions: Result<Vec<_>, _> =
-            self.memory.iter().map(VhostUserMemoryRegionInfo::from_guest_region).collect();
-        self.frontend.set_mem_table(&regions?)?;
+        self.set_memory_again()?;
         if self.vmm == Vmm::CloudHypervisor {
             for index in [RX, TX] {
                 self.frontend.set_vring_num(index, ring::SIZE)?;
@@ -180,20 +187,20 @@ impl Guest {
         Ok(())
     }
 
+    /// Tells the memory table.
+    ///
+    /// # Errors
+    /// The device refused it.
+    pub fn set_memory_again(&self) -> Outcome<()> {
+        let regions: Result<Vec<_>, _> =
+            self.memory.iter().map(VhostUserMemoryRegionInfo::from_guest_region).collect();
+        self.frontend.set_mem_table(&regions?)?;
+        Ok(())
+    }
+
     fn start_ring(&mut self, index: usize) -> Outcome<()> {
         let ring = self.ring(index);
-        let host = |address| -> Outcome<u64> {
-            Ok(u64::try_from(self.memory.get_host_address(GuestAddress(address))?.addr())?)
-        };
-        let addresses = VringConfigData {
-            queue_max_size: ring::SIZE,
-            queue_size: ring::SIZE,
-            flags: 0,
-            desc_table_addr: host(ring.descriptors)?,
-            used_ring_addr: host(ring.used)?,
-            avail_ring_addr: host(ring.avail)?,
-            log_addr: None,
-        };
+        let addresses = self.addresses(index, None)?;
         // Cloud Hypervisor names the available index after a reconnect: the device must know better.
         let base = ring.avail_index(&self.memory);
         let (kick, call) = (ring.kick.try_clone()?, ring.call.try_clone()?);
@@ -213,6 +220,23 @@ impl Guest {
             }
         }
         Ok(())
+    }
+
+    /// Where a ring stands, and its log if it is logged.
+    fn addresses(&self, index: usize, log_addr: Option<u64>) -> Outcome<VringConfigData> {
+        let ring = self.ring(index);
+        let host = |address| -> Outcome<u64> {
+            Ok(u64::try_from(self.memory.get_host_address(GuestAddress(address))?.addr())?)
+        };
+        Ok(VringConfigData {
+            queue_max_size: ring::SIZE,
+            queue_size: ring::SIZE,
+            flags: u32::from(log_addr.is_some()),
+            desc_table_addr: host(ring.descriptors)?,
+            used_ring_addr: host(ring.used)?,
+            avail_ring_addr: host(ring.avail)?,
+            log_addr,
+        })
     }
 
     /// Stops both rings, as before a reboot, and gives the bases the device names.

@@ -7,6 +7,7 @@ pub mod bench;
 pub mod cases;
 pub mod claim;
 pub mod counting;
+pub mod device;
 pub mod firewall;
 pub mod fuzzing;
 pub mod guest;

@@ -3,17 +3,23 @@
 //! Notes what the VMM says and wakes the data thread, which does the work; the library's own worker threads are not
 //! used. Knows the vhost-user vocabulary. Never knows a ring's contents or a frame.
 
+use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fw_model::MacAddr;
-use vhost::vhost_user::message::VhostUserProtocolFeatures;
+use vhost::vhost_user::message::{
+    VhostTransferStateDirection, VhostTransferStatePhase, VhostUserProtocolFeatures,
+};
 use vhost_user_backend::VhostUserBackend;
 use virtio_bindings::bindings::virtio_net::VIRTIO_NET_S_LINK_UP;
+use vm_memory::GuestAddressSpace;
 use vmm_sys_util::epoll::EventSet;
 
-use crate::features::{offered, offered_protocol};
-use crate::queue::memory::{CurrentMemory, DirtyLog};
+use crate::features::{LOG_ALL, offered, offered_protocol};
+use crate::handover::Transfers;
+use crate::queue::dirty::{self, DirtyLog};
+use crate::queue::memory::{CurrentMemory, Memory};
 use crate::vring::{Plug, Ring};
 
 /// Rings of one queue pair: the guest receives on 0 and transmits on 1.
@@ -25,11 +31,35 @@ pub(crate) struct Backend {
     mac: Option<MacAddr>,
     mtu: u16,
     queue_size: u16,
+    /// Only with it can the VM migrate.
+    transfers: Option<Transfers>,
+    /// The connection's memory table: its regions hold the VMM's log.
+    memory: Mutex<Option<Arc<Memory>>>,
 }
 
 impl Backend {
-    pub(crate) const fn new(plug: Arc<Plug>, mac: Option<MacAddr>, mtu: u16, queue_size: u16) -> Self {
-        Self { plug, mac, mtu, queue_size }
+    pub(crate) const fn new(
+        plug: Arc<Plug>,
+        mac: Option<MacAddr>,
+        mtu: u16,
+        queue_size: u16,
+        transfers: Option<Transfers>,
+    ) -> Self {
+        Self { plug, mac, mtu, queue_size, transfers, memory: Mutex::new(None) }
+    }
+
+    /// Lets go of the memory of a connection that has ended.
+    pub(crate) fn forget_memory(&self) {
+        *self.memory() = None;
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Option<Arc<Memory>>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn transfers(&self) -> io::Result<&Transfers> {
+        let without = || io::Error::other("started without --state-key: no table leaves or arrives");
+        self.transfers.as_ref().ok_or_else(without)
     }
 
     pub(crate) const fn plug(&self) -> &Arc<Plug> {
@@ -59,15 +89,21 @@ impl VhostUserBackend for Backend {
     }
 
     fn features(&self) -> u64 {
-        offered(self.mac.is_some())
+        offered(self.mac.is_some(), self.transfers.is_some())
     }
 
+    /// Logging of writes is switched here, and is no feature of the driver's.
     fn acked_features(&self, features: u64) {
-        self.plug.set_acked(features);
+        if features & LOG_ALL == 0
+            && let Some(memory) = &*self.memory()
+        {
+            dirty::stop(memory);
+        }
+        self.plug.set_acked(features & !LOG_ALL);
     }
 
     fn protocol_features(&self) -> VhostUserProtocolFeatures {
-        offered_protocol()
+        offered_protocol(self.transfers.is_some())
     }
 
     fn set_event_idx(&self, _enabled: bool) {}
@@ -82,9 +118,36 @@ impl VhostUserBackend for Backend {
         known.iter().copied().chain(std::iter::repeat(0)).take(size.min(256)).collect()
     }
 
-    fn update_memory(&self, _memory: CurrentMemory) -> io::Result<()> {
+    /// A log that was set before goes on in the new table: QEMU does not set it again.
+    fn update_memory(&self, memory: CurrentMemory) -> io::Result<()> {
+        let now = memory.memory().into_inner();
+        let before = self.memory().replace(Arc::clone(&now));
+        if let Some(before) = before {
+            dirty::carry_on(&before, &now)?;
+        }
         self.plug.memory_changed();
         Ok(())
+    }
+
+    fn set_device_state_fd(
+        &self,
+        direction: VhostTransferStateDirection,
+        phase: VhostTransferStatePhase,
+        file: File,
+    ) -> io::Result<Option<File>> {
+        let VhostTransferStatePhase::STOPPED = phase;
+        let transfers = self.transfers()?;
+        let begun = match direction {
+            VhostTransferStateDirection::SAVE => transfers.begin_save(file),
+            VhostTransferStateDirection::LOAD => transfers.begin_load(file),
+        };
+        begun.inspect_err(|error| log::warn!("the VMM's transfer is refused: {error}"))?;
+        Ok(None)
+    }
+
+    /// The VMM is told yes or no and never why, so the log says it.
+    fn check_device_state(&self) -> io::Result<()> {
+        self.transfers()?.check().inspect_err(|error| log::error!("the conn table did not move: {error}"))
     }
 
     /// None: the data thread is ours.
@@ -104,7 +167,7 @@ mod tests {
     #[test]
     fn the_configuration_space_is_as_long_as_asked_and_zero_beyond() {
         let plug = Arc::new(Plug::new().unwrap());
-        let backend = Backend::new(plug, Some(MacAddr([0x52, 0x54, 0, 0, 0, 1])), 1500, 256);
+        let backend = Backend::new(plug, Some(MacAddr([0x52, 0x54, 0, 0, 0, 1])), 1500, 256, None);
         assert_eq!(
             backend.get_config(0, 17),
             [0x52, 0x54, 0, 0, 0, 1, 1, 0, 1, 0, 0xdc, 0x05, 0, 0, 0, 0, 0]

@@ -4,14 +4,17 @@
 //! Never knows what is done with a setting.
 
 mod file;
+mod verbs;
 
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use fw_model::{Direction, MacAddr, NicId};
+use clap::{Args, Parser, Subcommand};
+use fw_model::{MacAddr, NicId};
 
+use crate::handover::Restore;
 use crate::uplink::UplinkChoice;
+pub use verbs::{ConnsVerb, CtlArgs, CtlVerb, Form, HandoverVerb, ProbeProtocol};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -91,6 +94,12 @@ pub struct DeviceArgs {
     /// Size of the conn table [65536]
     #[arg(long, value_name = "N")]
     pub max_connections: Option<u32>,
+    /// The cluster's key: conns move with the VM
+    #[arg(long, value_name = "FILE")]
+    pub state_key: Option<PathBuf>,
+    /// Unannounced tables: revalidate, refuse or empty
+    #[arg(long, value_name = "HOW")]
+    pub restore: Option<Restore>,
     /// Never sleep: a whole CPU for the least delay
     #[arg(long)]
     pub poll: bool,
@@ -128,101 +137,6 @@ pub struct SimulateArgs {
     pub pcap: Option<PathBuf>,
 }
 
-/// `ctl`.
-#[derive(Debug, Args)]
-pub struct CtlArgs {
-    /// The NIC's id, which names its default socket
-    #[arg(long, value_name = "ID", group = "target", required = true)]
-    pub nic: Option<NicId>,
-    /// The control socket
-    #[arg(long, value_name = "PATH", group = "target", required = true)]
-    pub control: Option<PathBuf>,
-    /// How answers are written
-    #[arg(short, long, value_name = "FORM", default_value = "text", global = true)]
-    pub output: Form,
-    /// What to ask.
-    #[command(subcommand)]
-    pub verb: CtlVerb,
-}
-
-/// How `ctl` writes answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Form {
-    /// Tables for people.
-    Text,
-    /// One JSON value.
-    Json,
-}
-
-/// What `ctl` asks or tells.
-#[derive(Debug, Subcommand)]
-pub enum CtlVerb {
-    /// Put a rules file in force
-    Install {
-        /// The rules file
-        file: PathBuf,
-    },
-    /// Counters and generations
-    Stats,
-    /// Living conns
-    Conns {
-        /// list (if nothing is said) or kill
-        #[command(subcommand)]
-        verb: Option<ConnsVerb>,
-    },
-    /// What would happen to a first frame
-    Explain {
-        /// out or in
-        #[arg(value_parser = direction)]
-        direction: Direction,
-        /// tcp, udp or icmp
-        protocol: ProbeProtocol,
-        /// SRC[:PORT]; an IPv6 address with a port stands in brackets
-        source: String,
-        /// DST[:PORT]
-        destination: String,
-    },
-    /// Stop reading rings and uplink; timers run on
-    Freeze,
-    /// Go on after a freeze
-    Thaw,
-}
-
-/// What is done with conns.
-#[derive(Debug, Clone, Subcommand)]
-pub enum ConnsVerb {
-    /// Show those that match everything written
-    List {
-        /// proto=tcp local=PREFIX remote=PREFIX port=N rule=ID
-        words: Vec<String>,
-    },
-    /// Close those that match everything written
-    Kill {
-        /// As for list; the word all for every conn
-        #[arg(required = true)]
-        words: Vec<String>,
-    },
-}
-
-/// The protocols `explain` knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ProbeProtocol {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-    /// An echo request of the addresses' family.
-    Icmp,
-}
-
-fn direction(text: &str) -> Result<Direction, String> {
-    match text {
-        "out" => Ok(Direction::Out),
-        "in" => Ok(Direction::In),
-        _ => Err("expected out or in".to_owned()),
-    }
-}
-
 /// Settings of the device, checked.
 #[derive(Debug, PartialEq, Eq)]
 pub struct DeviceConfig {
@@ -246,6 +160,10 @@ pub struct DeviceConfig {
     pub mtu: Option<u16>,
     /// Size of the conn table.
     pub max_connections: u32,
+    /// The cluster's key.
+    pub state_key: Option<PathBuf>,
+    /// What becomes of a table that nobody announced.
+    pub restore: Restore,
     /// Look for frames without ever sleeping.
     pub poll: bool,
     /// The CPU the data thread stays on.
@@ -304,6 +222,8 @@ impl DeviceArgs {
             mac: self.mac.or(file.mac),
             mtu: self.mtu.or(file.mtu),
             max_connections: self.max_connections.or(file.max_connections),
+            state_key: self.state_key.or(file.state_key),
+            restore: self.restore.or(file.restore),
             poll: self.poll || file.poll,
             pin: self.pin.or(file.pin),
             decision_log: self.decision_log.or(file.decision_log),
@@ -340,6 +260,9 @@ impl DeviceArgs {
         if let Some(mac) = self.mac.filter(|mac| mac.is_group() || *mac == MacAddr([0; 6])) {
             return Err(format!("--mac {mac}: expected one interface's MAC address"));
         }
+        if self.restore.is_some() && self.state_key.is_none() {
+            return Err("--restore: without --state-key FILE no table arrives; name the key too".to_owned());
+        }
         Ok(DeviceConfig {
             socket: self.socket.ok_or("name the vhost-user socket: --socket PATH")?,
             client: self.client,
@@ -351,6 +274,8 @@ impl DeviceArgs {
             mac: self.mac,
             mtu: self.mtu,
             max_connections,
+            state_key: self.state_key,
+            restore: self.restore.unwrap_or(Restore::Revalidate),
             poll: self.poll,
             pin: self.pin,
             decision_log: self.decision_log,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use fw_model::{Reply, Request};
 use serde::Serialize;
 
-use crate::config::{ConnsVerb, CtlArgs, CtlVerb, Form, default_control};
+use crate::config::{ConnsVerb, CtlArgs, CtlVerb, Form, HandoverVerb, default_control};
 use crate::control::message;
 use crate::rules_file;
 use crate::simulate;
@@ -61,6 +61,8 @@ pub fn run(args: &CtlArgs, mut out: impl Write) -> Result<(), CtlError> {
         }
         CtlVerb::Freeze => Request::Freeze,
         CtlVerb::Thaw => Request::Thaw,
+        CtlVerb::Handover { verb: HandoverVerb::Announce { id } } => Request::AnnounceHandover(*id),
+        CtlVerb::Handover { verb: HandoverVerb::Expect { id } } => Request::ExpectHandover(*id),
     };
     let mut nic = Line::open(&path)?;
     let mut reply = nic.ask(&request)?;

@@ -13,6 +13,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::backend::Backend;
 use crate::decision::Observer;
+use crate::handover::{Handover, HandoverOptions, Transfers};
 use crate::uplink::Uplink;
 use crate::vring::Plug;
 use crate::worker::{Command, Rest, Worker, WorkerHandle};
@@ -40,6 +41,8 @@ pub struct DeviceOptions {
     /// What the data thread takes for the time: [`boot_time`](crate::worker::boot_time), but for tests. It must not
     /// go back.
     pub clock: Box<dyn FnMut() -> Tick + Send>,
+    /// Hands the conn table over as the VM moves; without, the VM cannot migrate.
+    pub handover: Option<HandoverOptions>,
     /// Called first in the data thread, for its sandbox.
     pub thread_setup: Box<dyn FnOnce() -> io::Result<()> + Send>,
 }
@@ -48,6 +51,7 @@ pub struct DeviceOptions {
 pub struct Device {
     pub(crate) backend: Arc<Backend>,
     pub(crate) worker: WorkerHandle,
+    handover: Option<Arc<Handover>>,
     pub(crate) end: Arc<End>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -85,8 +89,18 @@ impl Device {
     /// # Errors
     /// The queue size is not one, a file descriptor or thread could not be made, or `thread_setup` failed.
     pub fn start(options: DeviceOptions) -> io::Result<Self> {
-        let DeviceOptions { engine, uplink, mac, mtu, queue_size, poll, observer, clock, thread_setup } =
-            options;
+        let DeviceOptions {
+            engine,
+            uplink,
+            mac,
+            mtu,
+            queue_size,
+            poll,
+            observer,
+            clock,
+            handover,
+            thread_setup,
+        } = options;
         if !queue_size.is_power_of_two() || !(QUEUE_SIZE_MIN..=QUEUE_SIZE_MAX).contains(&queue_size) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -110,14 +124,22 @@ impl Device {
             }
         })?;
         is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("the data thread died in its setup")))?;
-        let backend = Arc::new(Backend::new(plug, mac, mtu, queue_size));
-        Ok(Self { backend, worker: handle, end, thread: Mutex::new(Some(thread)) })
+        let handover = handover.map(|options| Arc::new(Handover::new(options, handle.clone())));
+        let transfers = handover.clone().map(Transfers::new);
+        let backend = Arc::new(Backend::new(plug, mac, mtu, queue_size, transfers));
+        Ok(Self { backend, worker: handle, handover, end, thread: Mutex::new(Some(thread)) })
     }
 
     /// A handle that asks the data thread.
     #[must_use]
     pub fn worker(&self) -> WorkerHandle {
         self.worker.clone()
+    }
+
+    /// What hands this NIC's table over, if anything does.
+    #[must_use]
+    pub fn handover(&self) -> Option<Arc<Handover>> {
+        self.handover.clone()
     }
 
     /// Ends the data thread and waits for that.

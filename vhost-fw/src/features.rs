@@ -16,6 +16,9 @@ use virtio_bindings::bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RIN
 /// `VHOST_USER_F_PROTOCOL_FEATURES`.
 const PROTOCOL_FEATURES: u32 = 30;
 
+/// `VHOST_F_LOG_ALL`: the VMM wants to know what we write.
+pub(crate) const LOG_ALL: u64 = bit(26);
+
 /// Header without `num_buffers`, for drivers from before virtio 1.0 (virtio 1.2 section 5.1.6.1).
 const LEGACY_HEADER_LEN: usize = VnetHeader::LEN - 2;
 
@@ -23,8 +26,9 @@ const fn bit(number: u32) -> u64 {
     1 << number
 }
 
-/// The feature bits offered; the MAC address only where one is known.
-pub(crate) const fn offered(with_mac: bool) -> u64 {
+/// The feature bits offered; the MAC address only where one is known, logging only where the conn table can move along:
+/// without, a VMM refuses to migrate the VM rather than losing its conns silently.
+pub(crate) const fn offered(with_mac: bool, moves: bool) -> u64 {
     let always = bit(PROTOCOL_FEATURES)
         | bit(VIRTIO_F_VERSION_1)
         | bit(VIRTIO_F_IN_ORDER)
@@ -42,14 +46,18 @@ pub(crate) const fn offered(with_mac: bool) -> u64 {
         | bit(VIRTIO_NET_F_GUEST_TSO4)
         | bit(VIRTIO_NET_F_GUEST_TSO6)
         | bit(VIRTIO_NET_F_GUEST_ECN);
-    if with_mac { always | bit(VIRTIO_NET_F_MAC) } else { always }
+    let mac = if with_mac { bit(VIRTIO_NET_F_MAC) } else { 0 };
+    let log = if moves { LOG_ALL } else { 0 };
+    always | mac | log
 }
 
 /// The vhost-user protocol bits offered; `REPLY_ACK` is added by the library.
-pub(crate) fn offered_protocol() -> VhostUserProtocolFeatures {
-    VhostUserProtocolFeatures::MQ
+pub(crate) fn offered_protocol(moves: bool) -> VhostUserProtocolFeatures {
+    let always = VhostUserProtocolFeatures::MQ
         | VhostUserProtocolFeatures::CONFIG
-        | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
+        | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS;
+    let migration = VhostUserProtocolFeatures::LOG_SHMFD | VhostUserProtocolFeatures::DEVICE_STATE;
+    if moves { always | migration } else { always }
 }
 
 /// The feature bits the driver acknowledged.
@@ -99,26 +107,34 @@ mod tests {
         assert_eq!(Acked(0).header_len(), 10);
         assert_eq!(Acked(bit(VIRTIO_F_VERSION_1)).header_len(), 12);
         assert_eq!(Acked(bit(VIRTIO_NET_F_MRG_RXBUF)).header_len(), 12);
-        assert_eq!(Acked(offered(true)).header_len(), 12);
+        assert_eq!(Acked(offered(true, true)).header_len(), 12);
     }
 
     #[test]
     fn what_cannot_be_kept_is_not_promised() {
-        let forbidden = [10, 14, 18, 20, 26, 34, 38, 40, 54, 55, 56, 57, 60];
+        let forbidden = [10, 14, 18, 20, 34, 38, 40, 54, 55, 56, 57, 60];
         for number in forbidden {
-            assert_eq!(offered(true) & bit(number), 0, "bit {number}");
+            assert_eq!(offered(true, true) & bit(number), 0, "bit {number}");
         }
         let never = VhostUserProtocolFeatures::INFLIGHT_SHMFD
             | VhostUserProtocolFeatures::RARP
             | VhostUserProtocolFeatures::STATUS
-            | VhostUserProtocolFeatures::LOG_SHMFD
-            | VhostUserProtocolFeatures::DEVICE_STATE
             | VhostUserProtocolFeatures::INBAND_NOTIFICATIONS;
-        assert!((offered_protocol() & never).is_empty());
+        assert!((offered_protocol(true) & never).is_empty());
+    }
+
+    #[test]
+    fn a_vm_migrates_only_with_its_conns() {
+        let migration = VhostUserProtocolFeatures::LOG_SHMFD | VhostUserProtocolFeatures::DEVICE_STATE;
+        assert_eq!(
+            (offered(true, false) & LOG_ALL, offered_protocol(false) & migration),
+            (0, VhostUserProtocolFeatures::empty())
+        );
+        assert_eq!((offered(true, true) & LOG_ALL, offered_protocol(true) & migration), (LOG_ALL, migration));
     }
 
     #[test]
     fn the_mac_address_is_offered_only_where_it_is_known() {
-        assert_eq!(offered(true) ^ offered(false), bit(VIRTIO_NET_F_MAC));
+        assert_eq!(offered(true, true) ^ offered(false, true), bit(VIRTIO_NET_F_MAC));
     }
 }

@@ -13,6 +13,7 @@ pub mod control;
 pub mod ctl;
 pub mod decision;
 pub mod device;
+pub mod handover;
 pub mod observe;
 pub mod reasons;
 pub mod rules_file;

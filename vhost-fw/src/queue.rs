@@ -5,6 +5,7 @@
 //! memory. It must never know rules, conns or what a frame means.
 
 pub(crate) mod chain;
+pub(crate) mod dirty;
 pub(crate) mod memory;
 pub(crate) mod ring;
 pub(crate) mod rx;
@@ -14,4 +15,4 @@ pub(crate) mod tx;
 pub(crate) const BATCH: usize = 32;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;

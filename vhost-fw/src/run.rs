@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
+use conn_snapshot::Key;
 use fw_engine::{Config, Engine, PreparedRules};
 use fw_model::{MacAddr, NicId, Reply, Request};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -19,6 +20,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use crate::config::{DeviceConfig, default_control};
 use crate::control::{self, Control, ControlError, Nic, SocketFile};
 use crate::device::{Device, DeviceOptions};
+use crate::handover::{Handover, HandoverOptions, KeyFileError, load_key};
 use crate::observe::DecisionLog;
 use crate::rules_file::{self, RulesFileError};
 use crate::sandbox::{Missing, Plan, RunAs, Sandbox, SandboxError};
@@ -40,6 +42,9 @@ pub enum RunError {
     /// The rules file is refused; exit code 2.
     #[error("{0}")]
     Rules(#[from] RulesFileError),
+    /// There is no key; exit code 2.
+    #[error("{0}")]
+    Key(#[from] KeyFileError),
     /// There is no uplink.
     #[error("{0}")]
     Uplink(#[from] UplinkError),
@@ -68,7 +73,7 @@ impl RunError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Settings(_) | Self::Rules(_) => 2,
+            Self::Settings(_) | Self::Rules(_) | Self::Key(_) => 2,
             Self::Serve(ServeError::UplinkGone(_)) => 75,
             Self::Uplink(_)
             | Self::Control(_)
@@ -107,6 +112,12 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
         poll: config.poll,
         observer: Box::new(observer),
         clock: Box::new(boot_time),
+        handover: settled.key.map(|key| HandoverOptions {
+            nic: settled.nic.clone(),
+            key,
+            restore: config.restore,
+            conns: config.max_connections,
+        }),
         thread_setup: pinned(config.pin, sandbox.data_thread()),
     });
     let device = device.map_err(doing("starting the data thread"))?;
@@ -118,7 +129,7 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
         log::info!("generation {generation} is enforced");
     }
     let stop = EventFd::new(EFD_NONBLOCK).map_err(doing("making an eventfd"))?;
-    let nic = Box::new(Running(device.worker()));
+    let nic = Box::new(Running { worker: device.worker(), handover: device.handover() });
     let told = stop.try_clone().map_err(doing("making an eventfd"))?;
     let control = Control::new(settled.nic, nic, listener, config.rules.clone(), told);
     start_control(control.map_err(doing("starting the control thread"))?, &stop)?;
@@ -136,6 +147,7 @@ struct Settled {
     nic: NicId,
     mac: Option<MacAddr>,
     rules: Option<Arc<PreparedRules>>,
+    key: Option<Key>,
     control: PathBuf,
 }
 
@@ -164,7 +176,8 @@ impl Settled {
             (mac, own) => mac.or(own),
         };
         let control = config.control.clone().unwrap_or_else(|| default_control(&nic));
-        Ok(Self { nic, mac, rules, control })
+        let key = config.state_key.as_deref().map(load_key).transpose()?;
+        Ok(Self { nic, mac, rules, key, control })
     }
 }
 
@@ -296,11 +309,14 @@ fn start_control(control: Control, stop: &EventFd) -> Result<(), RunError> {
 }
 
 /// The NIC behind the control socket.
-struct Running(WorkerHandle);
+struct Running {
+    worker: WorkerHandle,
+    handover: Option<Arc<Handover>>,
+}
 
 impl Running {
     fn tell(&self, command: Command) -> Reply {
-        self.0.ask(command).unwrap_or_else(|gone| Reply::Refused(gone.to_string()))
+        self.worker.ask(command).unwrap_or_else(|gone| Reply::Refused(gone.to_string()))
     }
 }
 
@@ -310,7 +326,16 @@ impl Nic for Running {
     }
 
     fn ask(&self, request: Request) -> Reply {
+        let handover = |tell: &dyn Fn(&Handover)| match &self.handover {
+            Some(handover) => {
+                tell(handover);
+                Reply::Done
+            }
+            None => Reply::Refused("started without --state-key: no table leaves or arrives".to_owned()),
+        };
         self.tell(match request {
+            Request::AnnounceHandover(id) => return handover(&|handover| handover.announce(id)),
+            Request::ExpectHandover(id) => return handover(&|handover| handover.expect(id)),
             Request::Stats => Command::Stats,
             Request::Conns(filter) => Command::Conns(filter),
             Request::Kill(filter) => Command::Kill(filter),

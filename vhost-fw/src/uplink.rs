@@ -18,9 +18,9 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::queue::memory::Slice;
 use fw_engine::{GuestOffloads, Permit, VnetHeader};
 use fw_model::{Direction, NicId};
-use vm_memory::VolatileSlice;
 
 pub use error::UplinkError;
 pub use null::Null;
@@ -88,7 +88,7 @@ pub fn open(choice: &UplinkChoice, nic: &NicId, mtu: Option<u16>) -> Result<Box<
 /// Writes the permit's virtio-net header into its place before the head. `None` if the bytes are not those the permit
 /// was given for: its direction, its length, a whole Ethernet header.
 #[inline]
-fn permitted<'r>(permit: &Permit, record: &'r mut [u8], tail: &[VolatileSlice<'_>]) -> Option<&'r [u8]> {
+fn permitted<'r>(permit: &Permit, record: &'r mut [u8], tail: &[Slice<'_>]) -> Option<&'r [u8]> {
     let length = tail.iter().fold(record.len(), |length, part| length.saturating_add(part.len()));
     let is_this = permit.direction() == Direction::Out && length == VnetHeader::LEN + permit.length();
     if !is_this || permit.length() < FRAME_LEN_MIN {
@@ -135,7 +135,7 @@ pub trait Uplink: Send {
     ///
     /// # Errors
     /// The uplink is gone for good: the process ends with code 75.
-    fn send(&mut self, permit: Permit, record: &mut [u8], tail: &[VolatileSlice<'_>]) -> io::Result<Sent>;
+    fn send(&mut self, permit: Permit, record: &mut [u8], tail: &[Slice<'_>]) -> io::Result<Sent>;
 
     /// Reads one frame into `buffer` as virtio-net header (12 bytes) and frame; `None` if none waits. A longer frame
     /// is cut, never spilt.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use fw_engine::{Answers, Engine, PreparedRules, Tick};
-use fw_model::{ConnFilter, Probe, Reply};
+use fw_model::{Arrived, ConnFilter, Probe, Reply};
 use vmm_sys_util::epoll::EpollEvent;
 
 use crate::decision::Observer;
@@ -17,16 +17,22 @@ use crate::queue::BATCH;
 use crate::uplink::Uplink;
 use crate::vring::{Plug, Ring, TOKEN_UPLINK};
 
+mod announcer;
 mod clock;
 mod desk;
+mod handover;
 mod inward;
 mod outward;
 
+use announcer::Announcer;
 use desk::{Desk, GuestDoor};
+use handover::Hand;
+pub(crate) use handover::Leaving;
 use inward::Inward;
 use outward::Outward;
 
 pub use clock::boot_time;
+pub(crate) use clock::wall_time_ms;
 
 /// Batches of one direction in a round.
 const ROUND: usize = 8;
@@ -101,6 +107,7 @@ enum Order {
     Ask(Command, SyncSender<Reply>),
     Attach(Rings, SyncSender<()>),
     Detach(SyncSender<()>),
+    Hand(Hand),
 }
 
 /// The rings of one queue pair.
@@ -148,6 +155,9 @@ pub(crate) struct Worker {
     inward: Inward,
     answers: Answers,
     frozen: bool,
+    announcer: Announcer,
+    /// The last table that was handed over.
+    arrived: Option<Arrived>,
     rest: Rest,
     /// The engine's next moment, as it was at `sought`.
     due: Option<Tick>,
@@ -180,6 +190,8 @@ impl Worker {
             inward: Inward::new(),
             answers: Answers::with_capacity(BATCH, OUTBOX),
             frozen: false,
+            announcer: Announcer::default(),
+            arrived: None,
             rest,
             due: None,
             sought: None,
@@ -199,6 +211,7 @@ impl Worker {
             self.follow_features()?;
             let now = (self.clock)();
             self.let_time_pass(now)?;
+            self.announce_guest(now)?;
             let busy = !self.frozen && self.round(now)? == Step::Busy;
             let awake = busy || self.rest == Rest::Never;
             if awake && unseen < ROUNDS_UNSEEN {
@@ -232,8 +245,12 @@ impl Worker {
                     self.inward.forget();
                     let _ = done.send(());
                 }
+                Order::Hand(hand) => self.hand(hand),
                 Order::Detach(done) => {
                     self.rings = None;
+                    // A table that was refused closed this connection's NIC, not the next one's.
+                    self.desk.engine.reopen();
+                    self.announcer = Announcer::default();
                     self.inward.judge_again();
                     let _ = done.send(());
                 }
@@ -256,6 +273,7 @@ impl Worker {
                 let mut stats = self.desk.engine.stats(now);
                 stats.log_lost = self.desk.observer.lost();
                 stats.frozen = self.frozen;
+                stats.arrived = self.arrived.clone();
                 Reply::Stats(Box::new(stats))
             }
             Command::Conns(filter) => Reply::Conns(self.desk.engine.conns(&filter, CONNS_LISTED, now)),
@@ -324,7 +342,8 @@ impl Worker {
     }
 
     fn sleep_ms(&self, now: Tick) -> i32 {
-        self.desk.engine.next_due().map_or(-1, |due| i32::try_from(due.since_ms(now)).unwrap_or(i32::MAX))
+        let due = [self.desk.engine.next_due(), self.announcer.next()].into_iter().flatten().min();
+        due.map_or(-1, |due| i32::try_from(due.since_ms(now)).unwrap_or(i32::MAX))
     }
 
     fn wait(&mut self, timeout_ms: i32) -> io::Result<()> {

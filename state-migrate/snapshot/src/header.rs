@@ -3,10 +3,7 @@
 //! Whoever is asked to take a snapshot learns from it whose conns these are, under which rules they lived and how much
 //! there is to come, before anything else is read. Knows its layout (docs/snapshot-format.md). Never knows a record.
 
-use std::fmt;
-use std::str::FromStr;
-
-use fw_model::NicId;
+use fw_model::{HandoverId, NicId};
 
 use crate::SnapshotError;
 use crate::key::Key;
@@ -24,38 +21,6 @@ const _: () = assert!(LENGTH as usize == HEADER_LEN);
 const CODE_LEN: usize = 32;
 const NIC_MAX: usize = 64;
 const WHAT: &str = "header";
-
-/// Names one handover: 128 random bits, in hexadecimal where it is text.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HandoverId(pub [u8; 16]);
-
-impl HandoverId {
-    /// No handover was announced: a snapshot for later, or a VMM's own doing.
-    pub const NONE: Self = Self([0; 16]);
-}
-
-impl fmt::Display for HandoverId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for HandoverId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl FromStr for HandoverId {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no handover id: 32 hexadecimal digits, not all of them 0");
-        let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let number = u128::from_str_radix(text, 16).ok().filter(|number| digits && *number != 0);
-        Ok(Self(number.ok_or_else(wrong)?.to_be_bytes()))
-    }
-}
 
 /// What a snapshot holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,7 +19,7 @@ pub use chunk::{CHUNK_HEAD_LEN, CHUNK_LEN_MAX, Chunk, ChunkHead};
 pub use decoder::Decoder;
 pub use encoder::{Encoder, Snapshot};
 pub use error::SnapshotError;
-pub use header::{HEADER_LEN, HandoverId, Header, Kind, Sealed};
+pub use header::{HEADER_LEN, Header, Kind, Sealed};
 pub use key::{KEY_LEN, Key};
 pub use negotiate::{Versions, common_version};
 pub use record::{Record, SavedEnd, SavedState, SavedTcp};

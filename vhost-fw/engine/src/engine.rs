@@ -29,6 +29,8 @@ const EXPIRE_STEP: usize = 256;
 pub struct Engine {
     config: Config,
     rules: Option<Box<InForce>>,
+    /// Why the NIC is closed, if it is: then no frame passes, whatever the rules.
+    closed: Option<Reason>,
     readings: Readings,
     state: State,
 }
@@ -39,7 +41,7 @@ impl Engine {
     #[must_use]
     pub fn new(config: Config) -> Self {
         let state = State::new(&config);
-        Self { config, rules: None, readings: Readings::new(), state }
+        Self { config, rules: None, closed: None, readings: Readings::new(), state }
     }
 
     /// Tells the engine what the guest's driver acknowledged.
@@ -51,7 +53,11 @@ impl Engine {
     /// excepted: that is the caller's to empty.
     pub fn judge(&mut self, batch: &[Frame<'_>], now: Tick, answers: &mut Answers) {
         self.end_rules(now);
-        pipeline::judge(&mut self.state, self.rules.as_deref(), &mut self.readings, batch, now, answers);
+        let rules = match self.closed {
+            Some(reason) => Err(reason),
+            None => self.rules.as_deref().ok_or(Reason::NoRules),
+        };
+        pipeline::judge(&mut self.state, rules, &mut self.readings, batch, now, answers);
     }
 
     /// Puts rules in force. From the return on no frame passes that they forbid. Living conns are judged again
@@ -73,6 +79,16 @@ impl Engine {
             Some(before) => rules.after(before),
             None => rules,
         }));
+    }
+
+    /// Closes the NIC: no frame passes any more, for this reason.
+    pub const fn close(&mut self, reason: Reason) {
+        self.closed = Some(reason);
+    }
+
+    /// Opens a closed NIC again: the rules decide.
+    pub const fn reopen(&mut self) {
+        self.closed = None;
     }
 
     /// When [`Engine::expire`] has something to do next; `None` if never, as things are.
@@ -186,6 +202,16 @@ impl Engine {
         self.state.adopt(rules, arrivals, names, trust, now)
     }
 
+    /// Forgets every conn, and tells nobody: another table takes this one's place.
+    pub fn forget_conns(&mut self) {
+        for slot in 0..self.state.table.slots() {
+            let closed = self.state.table.id_at(slot).and_then(|id| self.state.table.close(id));
+            if let Some(closed) = closed {
+                self.state.ledger.conn_closed(closed.rule);
+            }
+        }
+    }
+
     /// Tells the network where the guest is now: frames of its own addresses, in the outbox.
     pub fn announce(&self, answers: &mut Answers) {
         if let Some(rules) = self.rules.as_deref() {
@@ -206,16 +232,23 @@ impl Engine {
     /// What would happen to a first frame, and why: the path of `judge` without its effects.
     #[must_use]
     pub fn explain(&self, probe: &Probe, now: Tick) -> Explanation {
-        match self.rules.as_deref() {
-            Some(rules) => explain::explain(&self.state, rules, probe, now),
-            None => explain::refused(Reason::NoRules, By::Guard, None),
+        match (self.closed, self.rules.as_deref()) {
+            (Some(reason), _) => explain::refused(reason, By::Guard, None),
+            (None, Some(rules)) => explain::explain(&self.state, rules, probe, now),
+            (None, None) => explain::refused(Reason::NoRules, By::Guard, None),
         }
     }
 
-    /// Counters and generations. `log_lost` and `frozen` are the shell's to fill in.
+    /// The generation of the rules in force; `None` without rules.
+    #[must_use]
+    pub fn generation(&self) -> Option<u64> {
+        self.rules.as_ref().map(|rules| rules.generation())
+    }
+
+    /// Counters and generations. `log_lost`, `frozen` and `arrived` are the shell's to fill in.
     #[must_use]
     pub fn stats(&self, now: Tick) -> Stats {
-        let generation = self.rules.as_ref().map(|rules| rules.generation());
+        let generation = self.generation();
         Stats {
             nic: self.rules.as_ref().map(|rules| rules.rules().rules().nic.id.clone()),
             generation,
@@ -227,6 +260,7 @@ impl Engine {
             rules: self.state.ledger.rule_counts(now),
             log_lost: 0,
             frozen: false,
+            arrived: None,
         }
     }
 

@@ -22,10 +22,10 @@ pub(crate) use decide::{is_group, question};
 pub(crate) use reading::Readings;
 use reading::{BATCH, Flow, Outcome as Read, Reading};
 
-/// Judges a batch in order.
+/// Judges a batch in order; without rules every frame is dropped for the reason there are none.
 pub(crate) fn judge(
     state: &mut State,
-    rules: Option<&InForce>,
+    rules: Result<&InForce, Reason>,
     readings: &mut Readings,
     batch: &[Frame<'_>],
     now: Tick,
@@ -37,10 +37,10 @@ pub(crate) fn judge(
         for (place, (frame, reading)) in chunk.iter().zip(readings.iter()).enumerate() {
             let cause = chunk_place * BATCH + place;
             match rules {
-                Some(rules) => Station { state, rules, answers, now, cause }.judge(frame, reading),
-                None => {
-                    state.ledger.count(frame, Reason::NoRules, None, false, now);
-                    answers.push(refused(Verdict::Drop, Reason::NoRules, By::Guard, None));
+                Ok(rules) => Station { state, rules, answers, now, cause }.judge(frame, reading),
+                Err(reason) => {
+                    state.ledger.count(frame, reason, None, false, now);
+                    answers.push(refused(Verdict::Drop, reason, By::Guard, None));
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Addr, Cidr, Direction, FlowKey, NicId, Protocol, Reason, RuleId, RuleSet};
+use crate::{Addr, Arrived, Cidr, Direction, FlowKey, HandoverId, NicId, Protocol, Reason, RuleId, RuleSet};
 
 /// Version of these messages. A peer with another one is refused with both numbers.
 pub const PROTOCOL_VERSION: u16 = 1;
@@ -30,6 +30,10 @@ pub enum Request {
     Freeze,
     /// Go on after a freeze.
     Thaw,
+    /// The next table that leaves this NIC belongs to this handover.
+    AnnounceHandover(HandoverId),
+    /// The next table that arrives here is this handover's, and no other.
+    ExpectHandover(HandoverId),
 }
 
 /// The answer to a request.
@@ -154,40 +158,6 @@ pub struct Explanation {
     pub rule: Option<RuleId>,
 }
 
-/// What became of conns that were handed over.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Adoption {
-    /// Adopted, admitted by the rule they came with.
-    pub kept: u64,
-    /// Adopted, though another rule admits them now, or theirs lets them live on.
-    pub judged_again: u64,
-    /// Not adopted, by reason.
-    pub refused: BTreeMap<Reason, u64>,
-}
-
-impl Adoption {
-    /// Conns adopted.
-    #[must_use]
-    pub const fn adopted(&self) -> u64 {
-        self.kept + self.judged_again
-    }
-
-    /// Conns not adopted.
-    #[must_use]
-    pub fn refused(&self) -> u64 {
-        self.refused.values().sum()
-    }
-
-    /// Adds what became of others.
-    pub fn add(&mut self, other: &Self) {
-        self.kept += other.kept;
-        self.judged_again += other.judged_again;
-        for (reason, count) in &other.refused {
-            *self.refused.entry(*reason).or_default() += count;
-        }
-    }
-}
-
 /// Frames per direction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrameCounts {
@@ -234,4 +204,7 @@ pub struct Stats {
     pub log_lost: u64,
     /// Whether the NIC is frozen.
     pub frozen: bool,
+    /// The last conn table that was handed to this NIC, if any was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrived: Option<Arrived>,
 }

@@ -6,16 +6,18 @@
 mod addr;
 mod control;
 mod flow;
+mod handover;
 mod nic;
 mod reason;
 mod rule;
 
 pub use addr::{Addr, AddrError, Cidr, PortRange};
 pub use control::{
-    Adoption, By, ConnFilter, ConnInfo, Explanation, FrameCounts, PROTOCOL_VERSION, Probe, Reply, Request,
-    RuleCounts, Stats, VerdictName,
+    By, ConnFilter, ConnInfo, Explanation, FrameCounts, PROTOCOL_VERSION, Probe, Reply, Request, RuleCounts,
+    Stats, VerdictName,
 };
 pub use flow::{Direction, FlowKey, Protocol};
+pub use handover::{Adoption, Arrived, HandoverId};
 pub use nic::{Binding, GuardSwitches, LinkLocal, MacAddr, NicId, NicIdError, NicIdentity, VlanId};
 pub use reason::Reason;
 pub use rule::{

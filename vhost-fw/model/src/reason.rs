@@ -192,6 +192,8 @@ reasons! {
     Frozen = "frozen",
 
     // Handover.
+    /// The conn table that was handed over to the NIC is refused, and the NIC is closed.
+    HandoverRefused = "handover-refused",
     /// A saved conn that no living one could be: its ports, state or windows do not hold together.
     RecordImpossible = "record-impossible",
     /// A saved conn whose flow the table already has.

@@ -26,6 +26,8 @@ const KEYS: &[&str] = &[
     "mac",
     "mtu",
     "max-connections",
+    "state-key",
+    "restore",
     "poll",
     "pin",
     "decision-log",
@@ -52,6 +54,7 @@ fn settings(document: &Node<'_>, problems: &mut Problems) -> Option<DeviceArgs> 
     let socket = path(&fields, "socket", problems);
     let rules = path(&fields, "rules", problems);
     let control = path(&fields, "control", problems);
+    let state_key = path(&fields, "state-key", problems);
     let decision_log = path(&fields, "decision-log", problems);
     let client = fields.get("client").and_then(|node| read::boolean(node, "client", problems));
     let poll = fields.get("poll").and_then(|node| read::boolean(node, "poll", problems));
@@ -81,6 +84,10 @@ fn settings(document: &Node<'_>, problems: &mut Problems) -> Option<DeviceArgs> 
         mac: fields.get("mac").and_then(|node| read::parsed(node, "mac", "a MAC address", problems)),
         mtu,
         max_connections,
+        state_key,
+        restore: fields
+            .get("restore")
+            .and_then(|node| read::parsed(node, "restore", "revalidate, refuse or empty", problems)),
         poll: poll.unwrap_or_default(),
         pin,
         decision_log,

@@ -20,7 +20,9 @@ pub(super) fn to(nic: &dyn Nic, id: &NicId, request: Request) -> Reply {
         | Request::Kill(_)
         | Request::Explain(_)
         | Request::Freeze
-        | Request::Thaw) => nic.ask(request),
+        | Request::Thaw
+        | Request::AnnounceHandover(_)
+        | Request::ExpectHandover(_)) => nic.ask(request),
     }
 }
 

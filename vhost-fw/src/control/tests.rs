@@ -33,7 +33,11 @@ impl Nic for Bare {
             Request::Kill(filter) => {
                 Reply::Killed(engine.kill(&filter, Tick(0), &mut Answers::with_capacity(1, 1)))
             }
-            Request::Explain(_) | Request::Freeze | Request::Thaw => Reply::Done,
+            Request::Explain(_)
+            | Request::Freeze
+            | Request::Thaw
+            | Request::AnnounceHandover(_)
+            | Request::ExpectHandover(_) => Reply::Done,
             Request::Install(_) => Reply::Refused("not here".to_owned()),
         }
     }

@@ -4,7 +4,7 @@
 
 use std::io::{self, Write};
 
-use fw_model::{ConnInfo, FlowKey, Protocol, Reply, Stats};
+use fw_model::{Arrived, ConnInfo, FlowKey, Protocol, Reply, Stats};
 
 pub(super) fn write(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
     match reply {
@@ -41,6 +41,18 @@ fn write_stats(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "generation {generation}, enforced {enforced}, swept {swept}")?;
     writeln!(out, "conns {}", stats.conns)?;
     writeln!(out, "frames out {}, in {}", stats.frames.out, stats.frames.in_)?;
+    match &stats.arrived {
+        None => {}
+        Some(Arrived::Adopted(adoption)) => writeln!(
+            out,
+            "arrived: moved {}, re-judged {}, dropped {}",
+            adoption.kept + adoption.judged_again,
+            adoption.judged_again,
+            adoption.refused()
+        )?,
+        Some(Arrived::Emptied) => writeln!(out, "arrived: a table that was not taken (--restore empty)")?,
+        Some(Arrived::Refused(cause)) => writeln!(out, "CLOSED, the table that arrived is refused: {cause}")?,
+    }
     if stats.log_lost > 0 {
         writeln!(out, "decisions not logged {}", stats.log_lost)?;
     }
@@ -126,6 +138,7 @@ mod tests {
             rules: BTreeMap::from([("web".parse().unwrap(), web)]),
             log_lost: 0,
             frozen: false,
+            arrived: None,
         }
     }
 

@@ -2,9 +2,9 @@
 
 use virtio_queue::QueueState;
 use virtio_queue::desc::split::Descriptor;
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
-use super::memory::Memory;
+use super::memory::{Memory, Slice};
 use super::ring::{Cursor, Stopped, View};
 use crate::features::{Acked, offered};
 
@@ -23,6 +23,46 @@ pub(super) const BUFFERS: u64 = 0x4000;
 pub(super) const BORDER: u64 = 0x10000;
 /// The second region ends here; a hole follows.
 pub(super) const HOLE: u64 = 0x20000;
+
+/// Bytes in guest memory, each part in a region of its own.
+pub(crate) struct Parts {
+    memory: Memory,
+    lengths: Vec<usize>,
+}
+
+impl Parts {
+    pub(crate) fn of<'b>(parts: impl IntoIterator<Item = &'b [u8]>) -> Self {
+        let parts: Vec<_> = parts.into_iter().collect();
+        let ranges: Vec<_> = (0..).zip(&parts).map(|(place, part)| (Self::at(place), part.len())).collect();
+        let memory = Memory::from_ranges(&ranges).unwrap();
+        for (place, part) in (0..).zip(&parts) {
+            memory.write_slice(part, Self::at(place)).unwrap();
+        }
+        Self { memory, lengths: parts.iter().map(|part| part.len()).collect() }
+    }
+
+    fn at(place: u64) -> GuestAddress {
+        GuestAddress(place << 32)
+    }
+
+    pub(crate) fn slices(&self) -> Vec<Slice<'_>> {
+        let parts = (0..).zip(&self.lengths);
+        parts
+            .map(|(place, length)| {
+                GuestMemoryBackend::get_slice(&self.memory, Self::at(place), *length).unwrap()
+            })
+            .collect()
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<Vec<u8>> {
+        let copy = |slice: Slice<'_>| {
+            let mut bytes = vec![0; slice.len()];
+            slice.copy_to(&mut bytes);
+            bytes
+        };
+        self.slices().into_iter().map(copy).collect()
+    }
+}
 
 pub(super) struct Guest {
     pub(super) memory: Memory,
@@ -47,7 +87,7 @@ impl Guest {
             used_ring: USED,
         };
         let memory = Memory::from_ranges(&ranges).unwrap();
-        Self { memory, acked: Acked(offered(true)), geometry, posted: 0 }
+        Self { memory, acked: Acked(offered(true, true)), geometry, posted: 0 }
     }
 
     pub(super) fn without(mut self, feature: u32) -> Self {

@@ -4,14 +4,14 @@
 
 use vm_memory::{Bytes, GuestMemoryAtomic, GuestMemoryMmap, VolatileSlice};
 
-/// What tracks the pages we write. Nothing does while no migration is offered.
-pub(crate) type DirtyLog = ();
+use super::dirty::{DirtyLog, DirtySlice};
+
 /// One table of the guest's memory regions.
 pub(crate) type Memory = GuestMemoryMmap<DirtyLog>;
 /// The table of the moment, which the VMM may replace.
 pub(crate) type CurrentMemory = GuestMemoryAtomic<Memory>;
 /// A part of a guest buffer within one region.
-pub(crate) type Slice<'m> = VolatileSlice<'m, DirtyLog>;
+pub(crate) type Slice<'m> = VolatileSlice<'m, DirtySlice<'m>>;
 
 /// Copies the first bytes of `slices` into `into`, once, and moves the slices past them. Says how many slices are
 /// used up.
@@ -80,15 +80,12 @@ impl<'s, 'm> Scatter<'s, 'm> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn slices<'a>(parts: &'a mut [Vec<u8>]) -> Vec<Slice<'a>> {
-        parts.iter_mut().map(|part| VolatileSlice::from(part.as_mut_slice())).collect()
-    }
+    use crate::queue::fixture::Parts;
 
     #[test]
     fn bytes_are_taken_once_across_slices() {
-        let mut parts = [vec![1, 2, 3], vec![4], vec![5, 6, 7]];
-        let mut slices = slices(&mut parts);
+        let parts = Parts::of([&[1, 2, 3][..], &[4], &[5, 6, 7]]);
+        let mut slices = parts.slices();
         let mut first = [0; 2];
         assert_eq!(take(&mut slices, &mut first), 0);
         let mut second = [0; 3];
@@ -101,8 +98,8 @@ mod tests {
 
     #[test]
     fn a_cut_ends_within_a_slice() {
-        let mut parts = [vec![1, 2, 3], vec![4, 5], vec![6]];
-        let mut slices = slices(&mut parts);
+        let parts = Parts::of([&[1, 2, 3][..], &[4, 5], &[6]]);
+        let mut slices = parts.slices();
         assert_eq!(cut(&mut slices, 4), 2);
         assert_eq!((slices[0].len(), slices[1].len()), (3, 1));
         assert_eq!(cut(&mut slices, 0), 0);
@@ -110,14 +107,12 @@ mod tests {
 
     #[test]
     fn a_write_fills_slices_in_turn_and_nothing_beyond() {
-        let mut parts = [vec![0; 2], vec![0; 3]];
-        {
-            let slices = slices(&mut parts);
-            let mut scatter = Scatter::new(&slices);
-            scatter.put(&[1]);
-            scatter.put(&[2, 3]);
-            scatter.put(&[4, 5, 6, 7]);
-        }
-        assert_eq!(parts, [vec![1, 2], vec![3, 4, 5]]);
+        let parts = Parts::of([&[0; 2][..], &[0; 3]]);
+        let slices = parts.slices();
+        let mut scatter = Scatter::new(&slices);
+        scatter.put(&[1]);
+        scatter.put(&[2, 3]);
+        scatter.put(&[4, 5, 6, 7]);
+        assert_eq!(parts.bytes(), [vec![1, 2], vec![3, 4, 5]]);
     }
 }

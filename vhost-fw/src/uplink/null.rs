@@ -5,8 +5,8 @@
 use std::io;
 use std::os::fd::RawFd;
 
+use crate::queue::memory::Slice;
 use fw_engine::{GuestOffloads, Permit};
-use vm_memory::VolatileSlice;
 
 use super::{MTU_DEFAULT, Sent, Uplink, permitted};
 
@@ -29,7 +29,7 @@ impl Uplink for Null {
         None
     }
 
-    fn send(&mut self, permit: Permit, record: &mut [u8], tail: &[VolatileSlice<'_>]) -> io::Result<Sent> {
+    fn send(&mut self, permit: Permit, record: &mut [u8], tail: &[Slice<'_>]) -> io::Result<Sent> {
         Ok(if permitted(&permit, record, tail).is_some() { Sent::Yes } else { Sent::Refused })
     }
 

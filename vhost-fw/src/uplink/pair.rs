@@ -6,10 +6,10 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
+use crate::queue::memory::Slice;
 use fw_engine::{GuestOffloads, Permit, VnetHeader};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use vm_memory::VolatileSlice;
 
 use super::vectored::{Spare, write_record};
 use super::{PEER_GONE, Sent, Uplink, outcome, permitted};
@@ -33,7 +33,7 @@ pub struct Near {
 }
 
 impl Near {
-    pub(super) fn write(&mut self, record: &[u8], tail: &[VolatileSlice<'_>]) -> io::Result<Sent> {
+    pub(super) fn write(&mut self, record: &[u8], tail: &[Slice<'_>]) -> io::Result<Sent> {
         outcome(write_record(self.fd.as_fd(), record, tail, &mut self.spare), PEER_GONE)
     }
 }
@@ -43,7 +43,7 @@ impl Uplink for Near {
         Some(self.fd.as_raw_fd())
     }
 
-    fn send(&mut self, permit: Permit, record: &mut [u8], tail: &[VolatileSlice<'_>]) -> io::Result<Sent> {
+    fn send(&mut self, permit: Permit, record: &mut [u8], tail: &[Slice<'_>]) -> io::Result<Sent> {
         match permitted(&permit, record, tail) {
             Some(record) => self.write(record, tail),
             None => Ok(Sent::Refused),

@@ -10,10 +10,10 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
+use crate::queue::memory::Slice;
 use fw_engine::{GuestOffloads, Permit};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use vm_memory::VolatileSlice;
 
 use super::link::{self, Link};
 use super::vectored::{Spare, write_record};
@@ -101,7 +101,7 @@ impl Tap {
         Ok(Self { fd, mtu, spare: Spare::new() })
     }
 
-    pub(super) fn write(&mut self, record: &[u8], tail: &[VolatileSlice<'_>]) -> io::Result<Sent> {
+    pub(super) fn write(&mut self, record: &[u8], tail: &[Slice<'_>]) -> io::Result<Sent> {
         outcome(write_record(self.fd.as_fd(), record, tail, &mut self.spare), GONE)
     }
 }
@@ -111,7 +111,7 @@ impl Uplink for Tap {
         Some(self.fd.as_raw_fd())
     }
 
-    fn send(&mut self, permit: Permit, record: &mut [u8], tail: &[VolatileSlice<'_>]) -> io::Result<Sent> {
+    fn send(&mut self, permit: Permit, record: &mut [u8], tail: &[Slice<'_>]) -> io::Result<Sent> {
         match permitted(&permit, record, tail) {
             Some(record) => self.write(record, tail),
             None => Ok(Sent::Refused),

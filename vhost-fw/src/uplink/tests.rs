@@ -16,6 +16,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFla
 
 use self::wire::{Wire, in_own_network};
 use super::*;
+use crate::queue::fixture::Parts;
 
 const PLAIN: [u8; 12] = [0; 12];
 const ALL_OFFLOADS: GuestOffloads = GuestOffloads { csum: true, tso4: true, tso6: true, ecn: true };
@@ -127,10 +128,8 @@ fn what_is_written_to_a_tap_reaches_the_host_as_one_frame() {
     let (head, tail) = frame.split_at(256);
     // As a guest may lay it out: whole, in three parts, and in more parts than one write takes.
     for parts in [1, 3, 22, 23, tail.len()] {
-        let mut payload = tail.to_vec();
-        let tail: Vec<VolatileSlice<'_>> =
-            payload.chunks_mut(tail.len().div_ceil(parts)).map(VolatileSlice::from).collect();
-        assert_eq!(tap.write(&record(head), &tail).unwrap(), Sent::Yes);
+        let tail = Parts::of(tail.chunks(tail.len().div_ceil(parts)));
+        assert_eq!(tap.write(&record(head), &tail.slices()).unwrap(), Sent::Yes);
         assert_eq!(wire.recv(), frame, "{parts} parts");
     }
     assert_eq!(tap.write(&record(&frame), &[]).unwrap(), Sent::Yes);
@@ -146,9 +145,8 @@ fn a_frame_no_tap_takes_is_refused_and_the_next_one_goes() {
     let mut nonsense = PLAIN;
     nonsense[1] = 0x7f;
     assert_eq!(tap.write(&[&nonsense[..], &frame(100)].concat(), &[]).unwrap(), Sent::Refused);
-    let mut endless = vec![0; 200_000];
-    let tail: Vec<VolatileSlice<'_>> = endless.chunks_mut(1000).map(VolatileSlice::from).collect();
-    assert_eq!(tap.write(&record(&frame(100)), &tail).unwrap(), Sent::Refused);
+    let endless = Parts::of([0; 200_000].chunks(1000));
+    assert_eq!(tap.write(&record(&frame(100)), &endless.slices()).unwrap(), Sent::Refused);
     assert_eq!(tap.write(&record(&frame(100)), &[]).unwrap(), Sent::Yes);
 }
 
@@ -360,9 +358,8 @@ fn a_unix_uplink_serves_one_peer_after_the_other() {
         assert!(wakes(&uplink));
         assert_eq!(recv_until(&mut uplink, |_| true), record(&frame(size)));
         assert!(!wakes_at_once(&uplink), "the second peer waits its turn without waking anybody");
-        let mut payload = frame(size);
-        let tail = [VolatileSlice::from(&mut payload[..])];
-        assert_eq!(uplink.write(&PLAIN, &tail).unwrap(), Sent::Yes);
+        let tail = Parts::of([&frame(size)[..]]);
+        assert_eq!(uplink.write(&PLAIN, &tail.slices()).unwrap(), Sent::Yes);
         let mut got = vec![0; 70_000];
         let (length, _) = rustix::net::recv(&peer, &mut got[..], RecvFlags::empty()).unwrap();
         assert_eq!(got[..length], record(&frame(size)));

@@ -9,12 +9,12 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
+use crate::queue::memory::Slice;
 use fw_engine::{GuestOffloads, Permit, VnetHeader};
 use rustix::event::epoll;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
-use vm_memory::VolatileSlice;
 
 use super::pair::read_record;
 use super::vectored::{Spare, write_record};
@@ -61,7 +61,7 @@ impl Unix {
         Ok(Self { watch, listener, peer: None, mtu, spare: Spare::new() })
     }
 
-    pub(super) fn write(&mut self, record: &[u8], tail: &[VolatileSlice<'_>]) -> io::Result<Sent> {
+    pub(super) fn write(&mut self, record: &[u8], tail: &[Slice<'_>]) -> io::Result<Sent> {
         let Some(peer) = &self.peer else { return Ok(Sent::Full) };
         match outcome(write_record(peer.as_fd(), record, tail, &mut self.spare), PEER_GONE) {
             Ok(sent) => Ok(sent),
@@ -104,7 +104,7 @@ impl Uplink for Unix {
         Some(self.watch.as_raw_fd())
     }
 
-    fn send(&mut self, permit: Permit, record: &mut [u8], tail: &[VolatileSlice<'_>]) -> io::Result<Sent> {
+    fn send(&mut self, permit: Permit, record: &mut [u8], tail: &[Slice<'_>]) -> io::Result<Sent> {
         match permitted(&permit, record, tail) {
             Some(record) => self.write(record, tail),
             None => Ok(Sent::Refused),

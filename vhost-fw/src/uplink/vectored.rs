@@ -10,8 +10,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use crate::queue::memory::Slice;
 use fw_engine::FRAME_LEN_MAX;
-use vm_memory::VolatileSlice;
 
 /// Most parts handed to the kernel as they are: the record, and the fragments a Linux guest spreads a super-segment over
 /// (17), with room to spare.
@@ -27,7 +27,7 @@ impl Spare {
     }
 
     /// Copies the tail together; `EMSGSIZE` if it is longer than any frame.
-    fn gather(&mut self, tail: &[VolatileSlice<'_>]) -> io::Result<&[u8]> {
+    fn gather(&mut self, tail: &[Slice<'_>]) -> io::Result<&[u8]> {
         let mut used = 0_usize;
         for part in tail {
             let room = self.0.get_mut(used..).unwrap_or_default();
@@ -45,7 +45,7 @@ impl Spare {
 pub(super) fn write_record(
     fd: BorrowedFd<'_>,
     record: &[u8],
-    tail: &[VolatileSlice<'_>],
+    tail: &[Slice<'_>],
     spare: &mut Spare,
 ) -> io::Result<()> {
     if tail.is_empty() {

@@ -1,0 +1,134 @@
+//! Which handover may come, and how much of it is believed.
+//!
+//! An announced handover comes once and is believed; anything else is as `--restore` says. Knows ids. Never knows a conn.
+
+use std::collections::VecDeque;
+use std::str::FromStr;
+
+use fw_engine::Trust;
+use fw_model::HandoverId;
+
+use super::HandoverError;
+
+/// Handovers remembered as taken, so that a copy is known as one.
+const TAKEN_MAX: usize = 64;
+
+/// What becomes of a table that nobody announced: a VMM moved or restored its VM by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restore {
+    /// Its conns are judged again and resume: what is known of their windows may be old.
+    Revalidate,
+    /// It is refused and the NIC closed.
+    Refuse,
+    /// It is accepted and none of it taken: the VM starts with an empty table.
+    Empty,
+}
+
+impl FromStr for Restore {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "revalidate" => Ok(Self::Revalidate),
+            "refuse" => Ok(Self::Refuse),
+            "empty" => Ok(Self::Empty),
+            _ => Err(format!("`{text}`: expected revalidate, refuse or empty")),
+        }
+    }
+}
+
+/// The handovers of one NIC.
+#[derive(Debug)]
+pub(super) struct Expected {
+    restore: Restore,
+    /// The next table that leaves belongs to it.
+    announced: HandoverId,
+    /// The next table that arrives must be its.
+    expected: HandoverId,
+    taken: VecDeque<HandoverId>,
+}
+
+impl Expected {
+    pub(super) const fn new(restore: Restore) -> Self {
+        Self { restore, announced: HandoverId::NONE, expected: HandoverId::NONE, taken: VecDeque::new() }
+    }
+
+    pub(super) const fn announce(&mut self, id: HandoverId) {
+        self.announced = id;
+    }
+
+    pub(super) const fn take_announced(&mut self) -> HandoverId {
+        std::mem::replace(&mut self.announced, HandoverId::NONE)
+    }
+
+    pub(super) const fn expect(&mut self, id: HandoverId) {
+        self.expected = id;
+    }
+
+    /// Whether the table of this handover may come: how much of it is believed, `None` if it is to be forgotten.
+    pub(super) fn admit(&mut self, found: HandoverId) -> Result<Option<Trust>, HandoverError> {
+        if found != HandoverId::NONE && self.taken.contains(&found) {
+            return Err(HandoverError::Replayed(found));
+        }
+        if self.expected != HandoverId::NONE {
+            let expected = self.expected;
+            if expected != found {
+                return Err(HandoverError::Unexpected { expected, found });
+            }
+            self.expected = HandoverId::NONE;
+            self.remember(found);
+            return Ok(Some(Trust::Exact));
+        }
+        match self.restore {
+            Restore::Refuse => Err(HandoverError::Unannounced),
+            Restore::Empty => Ok(None),
+            Restore::Revalidate => Ok(Some(Trust::Resuming)),
+        }
+    }
+
+    fn remember(&mut self, taken: HandoverId) {
+        if self.taken.len() >= TAKEN_MAX {
+            self.taken.pop_front();
+        }
+        self.taken.push_back(taken);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: HandoverId = HandoverId([1; 16]);
+    const TWO: HandoverId = HandoverId([2; 16]);
+
+    #[test]
+    fn an_expected_handover_is_believed_once() {
+        let mut expected = Expected::new(Restore::Revalidate);
+        expected.expect(ONE);
+        assert!(matches!(expected.admit(TWO), Err(HandoverError::Unexpected { .. })));
+        assert!(matches!(expected.admit(HandoverId::NONE), Err(HandoverError::Unexpected { .. })));
+        assert_eq!(expected.admit(ONE).unwrap(), Some(Trust::Exact));
+        assert!(matches!(expected.admit(ONE), Err(HandoverError::Replayed(_))));
+        expected.expect(ONE);
+        assert!(matches!(expected.admit(ONE), Err(HandoverError::Replayed(_))));
+    }
+
+    #[test]
+    fn what_nobody_announced_is_as_the_operator_said() {
+        let admit = |restore, id| Expected::new(restore).admit(id);
+        for id in [HandoverId::NONE, ONE] {
+            assert_eq!(admit(Restore::Revalidate, id).unwrap(), Some(Trust::Resuming));
+            assert_eq!(admit(Restore::Empty, id).unwrap(), None);
+            assert!(matches!(admit(Restore::Refuse, id), Err(HandoverError::Unannounced)));
+        }
+    }
+
+    #[test]
+    fn an_announced_id_leaves_with_one_table() {
+        let mut expected = Expected::new(Restore::Refuse);
+        assert_eq!(expected.take_announced(), HandoverId::NONE);
+        expected.announce(ONE);
+        assert_eq!(expected.take_announced(), ONE);
+        assert_eq!(expected.take_announced(), HandoverId::NONE);
+    }
+}

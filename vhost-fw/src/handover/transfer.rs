@@ -1,0 +1,160 @@
+//! A VMM carries the table in its own stream (vhost-user `SET_DEVICE_STATE_FD`, `CHECK_DEVICE_STATE`).
+//!
+//! Bytes move on a thread of their own, so that the connection's thread answers meanwhile; what became of it is told when
+//! the VMM asks. A VMM that neither reads nor writes ends its transfer and nothing else. Knows descriptors and patience.
+//! Never knows what the bytes say.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+
+use conn_snapshot::{HEADER_LEN, Sealed};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+use super::Handover;
+
+/// Seconds without a byte after which a transfer is given up.
+const SILENCE_S: i64 = 10;
+/// The longest record with its share of what stands around it, in bytes: what a header may announce for each.
+const RECORD_LEN_MAX: u64 = 512;
+/// What a body may have beside.
+const BODY_SLACK: u64 = 128 * 1024;
+
+/// The transfers of one connection: one at a time.
+pub(crate) struct Transfers {
+    handover: Arc<Handover>,
+    under_way: Mutex<Option<Transfer>>,
+}
+
+/// A transfer that was begun and not yet asked about.
+enum Transfer {
+    Save(JoinHandle<io::Result<()>>),
+    Load(JoinHandle<io::Result<Vec<u8>>>),
+}
+
+impl Transfers {
+    pub(crate) const fn new(handover: Arc<Handover>) -> Self {
+        Self { handover, under_way: Mutex::new(None) }
+    }
+
+    /// Begins to write the table to `file`.
+    pub(crate) fn begin_save(&self, file: File) -> io::Result<()> {
+        self.begin(|handover| {
+            let thread = Builder::new().name("save".to_owned()).spawn(move || {
+                let bytes = handover.save().map_err(io::Error::other)?;
+                write_all(&file, &bytes)
+            })?;
+            Ok(Transfer::Save(thread))
+        })
+    }
+
+    /// Begins to read a table from `file`.
+    pub(crate) fn begin_load(&self, file: File) -> io::Result<()> {
+        self.begin(|handover| {
+            let thread = Builder::new().name("load".to_owned()).spawn(move || read_all(&file, &handover))?;
+            Ok(Transfer::Load(thread))
+        })
+    }
+
+    fn begin(&self, start: impl FnOnce(Arc<Handover>) -> io::Result<Transfer>) -> io::Result<()> {
+        self.handover.require_rest().map_err(io::Error::other)?;
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if under_way.is_some() {
+            return Err(io::Error::other("another transfer is under way: CHECK_DEVICE_STATE ends it"));
+        }
+        *under_way = Some(start(Arc::clone(&self.handover))?);
+        Ok(())
+    }
+
+    /// How the transfer went. What was read is taken now, or refused.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        let transfer = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match transfer {
+            None => Err(io::Error::other("no transfer is under way")),
+            Some(Transfer::Save(thread)) => joined(thread),
+            Some(Transfer::Load(thread)) => {
+                let bytes = joined(thread).inspect_err(|error| self.handover.refuse(error));
+                self.handover.load(&bytes?).map(drop).map_err(io::Error::other)
+            }
+        }
+    }
+}
+
+fn joined<T>(thread: JoinHandle<io::Result<T>>) -> io::Result<T> {
+    thread.join().unwrap_or_else(|_| Err(io::Error::other("the transfer's thread died")))
+}
+
+/// Reads a snapshot to its end: the header says how much there is, and more is refused.
+fn read_all(file: &File, handover: &Handover) -> io::Result<Vec<u8>> {
+    let mut input = Patient::new(file, PollFlags::IN)?;
+    let mut bytes = vec![0; HEADER_LEN];
+    input.read_exact(&mut bytes)?;
+    let sealed = Sealed::read(&bytes).map_err(io::Error::other)?;
+    sealed.check(handover.key()).map_err(io::Error::other)?;
+    let body_len = sealed.header.body_len;
+    let limit = u64::from(handover.conns()) * RECORD_LEN_MAX + BODY_SLACK;
+    if body_len > limit {
+        return Err(io::Error::other(format!(
+            "its body has {body_len} bytes, and at most {limit} are taken"
+        )));
+    }
+    // One byte more than it may have, so that what follows is seen.
+    input.take(body_len + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn write_all(file: &File, bytes: &[u8]) -> io::Result<()> {
+    Patient::new(file, PollFlags::OUT)?.write_all(bytes)
+}
+
+/// A descriptor that is waited for, but not for ever.
+struct Patient<'f> {
+    file: &'f File,
+    ready: PollFlags,
+}
+
+impl<'f> Patient<'f> {
+    fn new(file: &'f File, ready: PollFlags) -> io::Result<Self> {
+        let flags = fcntl_getfl(file)?;
+        fcntl_setfl(file, flags | OFlags::NONBLOCK)?;
+        Ok(Self { file, ready })
+    }
+
+    fn patiently<T>(&self, mut act: impl FnMut(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
+        loop {
+            match act(self.file.as_fd()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait()?,
+                done => return done,
+            }
+        }
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let patience = Timespec { tv_sec: SILENCE_S, tv_nsec: 0 };
+        let mut waited = [PollFd::new(self.file, self.ready)];
+        let ready = rustix::io::retry_on_intr(|| poll(&mut waited, Some(&patience)))?;
+        if ready == 0 {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("nothing moved for {SILENCE_S} s")));
+        }
+        Ok(())
+    }
+}
+
+impl Read for Patient<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.patiently(|fd| Ok(rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut *into))?))
+    }
+}
+
+impl Write for Patient<'_> {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.patiently(|fd| Ok(rustix::io::retry_on_intr(|| rustix::io::write(fd, from))?))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
