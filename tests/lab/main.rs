@@ -14,7 +14,7 @@ use fw_tests::{bench, image, migrate, quickstart, suite, switch};
 const USAGE: &str = "usage: lab quickstart [--keep]
        lab test [--fast|--long]
        lab bench [NAME…]
-       lab migrate [--count N] [--conns N] [--without-state]
+       lab migrate [--count N] [--conns N] [--without-state] [--without-firewall]
        lab image
        lab switch SOCKET…";
 
@@ -76,6 +76,7 @@ fn options(words: &[&str]) -> Option<migrate::Options> {
             "--count" => options.count = words.next()?.parse().ok().filter(|count| *count > 0)?,
             "--conns" => options.conns = words.next()?.parse().ok().filter(|conns| *conns >= 4)?,
             "--without-state" => options.with_state = false,
+            "--without-firewall" => options.firewall = false,
             _ => return None,
         }
     }

@@ -37,3 +37,19 @@ pub(super) fn make() -> Result<()> {
     }
     Ok(())
 }
+
+/// A tap on each host's bridge, for a guest without a firewall.
+pub(super) const TAP: &str = "bare";
+
+/// Makes [`TAP`] on both hosts.
+///
+/// # Errors
+/// A network command fails.
+pub(super) fn make_taps() -> Result<()> {
+    for host in HOSTS {
+        ip(&format!("-n {host} tuntap add {TAP} mode tap vnet_hdr"))?;
+        ip(&format!("-n {host} link set {TAP} master {BRIDGE}"))?;
+        ip(&format!("-n {host} link set {TAP} up"))?;
+    }
+    Ok(())
+}

@@ -58,8 +58,9 @@ impl Conns {
         self.0.len()
     }
 
-    /// Exchanges a word on every `stride`-th conn; how many of those do not answer.
+    /// Exchanges a word on every `stride`-th conn; how many of those do not answer in time.
     pub(super) fn silent(&mut self, stride: usize) -> usize {
+        let end = Instant::now() + PATIENCE;
         let mut asked: Vec<(&mut TcpStream, bool)> = self
             .0
             .iter_mut()
@@ -69,13 +70,16 @@ impl Conns {
                 (stream, sent)
             })
             .collect();
-        asked.iter_mut().filter_map(|(stream, sent)| (!*sent || !answers(stream)).then_some(())).count()
+        asked.iter_mut().filter_map(|(stream, sent)| (!*sent || !answers(stream, end)).then_some(())).count()
     }
 }
 
-fn answers(stream: &mut TcpStream) -> bool {
+fn answers(stream: &mut TcpStream, end: Instant) -> bool {
+    let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     let mut back = [0; 11];
-    stream.read_exact(&mut back).is_ok() && &back == b"still here\n"
+    stream.set_read_timeout(Some(left)).is_ok()
+        && stream.read_exact(&mut back).is_ok()
+        && &back == b"still here\n"
 }
 
 /// Traffic that never rests while the guest moves.
