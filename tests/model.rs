@@ -14,9 +14,8 @@ use std::sync::Arc;
 
 use fw_engine::{Answers, Config, Engine, Frame, PreparedRules, Tick, Verdict, VnetHeader};
 use fw_model::{
-    Action, Addr, AddressSet, ConnFilter, DefaultAction, Defaults, Direction, FlowKey, GuardSwitches,
-    IcmpMatch, Limits, LinkLocal, MacAddr, Member, NicIdentity, OnRevoke, PortRange, Protocol, ProtocolMatch,
-    RemoteMatch, Rule, RuleLimits, RuleSet, Timers,
+    Action, Addr, AddressSet, ConnFilter, DefaultAction, Defaults, Direction, FlowKey, IcmpMatch, MacAddr,
+    Member, OnRevoke, PortRange, Protocol, ProtocolMatch, RemoteMatch, Rule, RuleLimits, RuleSet,
 };
 use fw_tests::model::{Meaning, Model, Tcp};
 use fw_tests::random::Random;
@@ -325,32 +324,17 @@ fn rules(random: &mut Random, generation: u64) -> RuleSet {
     let default = |random: &mut Random| {
         *random.one_of(&[DefaultAction::Drop, DefaultAction::Allow, DefaultAction::Reject])
     };
+    let file = format!(
+        "nic: {{id: model, mac: \"{}\", addresses: {LOCAL:?}}}\ndefaults: {{out: drop, in: drop}}\n",
+        MacAddr(GUEST)
+    );
+    let defaults = Defaults { out: default(random), in_: default(random) };
     RuleSet {
         generation,
-        nic: NicIdentity {
-            id: "model".parse().unwrap(),
-            mac: MacAddr(GUEST),
-            addresses: LOCAL.iter().map(|address| address.parse().unwrap()).collect(),
-            vlan: None,
-            link_local: LinkLocal::Eui64,
-            shared: Vec::new(),
-            gateways: Vec::new(),
-            dhcp_servers: Vec::new(),
-            mtu: None,
-            guard: GuardSwitches::ALL,
-        },
-        defaults: Defaults { out: default(random), in_: default(random) },
+        defaults,
         address_sets,
         rules,
-        timers: Timers::DEFAULT,
-        limits: Limits {
-            conns: None,
-            half_open: None,
-            fragments: None,
-            expectations: None,
-            rates: None,
-            new_conns_per_s: None,
-        },
+        ..vhost_fw::rules_file::parse(&file, "model", 0).unwrap()
     }
 }
 

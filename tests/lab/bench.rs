@@ -114,12 +114,17 @@ const ROUNDS: usize = 3;
 pub fn run(names: &[&str]) -> Result<bool> {
     let wanted = |name: &str| names.is_empty() || names.iter().any(|start| name.starts_with(start));
     let chosen: Vec<&Bench> = BENCHES.iter().filter(|bench| wanted(bench.name)).collect();
-    let engine: Vec<&str> = names.iter().copied().filter(|name| name.starts_with("engine")).collect();
-    let known =
-        |name: &&&str| !name.starts_with("engine") && !BENCHES.iter().any(|b| b.name.starts_with(**name));
+    let of = |family: &str| -> Vec<&str> {
+        names.iter().copied().filter(|name| name.starts_with(family)).collect()
+    };
+    let families = CARGO_BENCHES.iter().map(|bench| bench.family);
+    let known = |name: &&&str| {
+        !families.clone().any(|family| name.starts_with(family))
+            && !BENCHES.iter().any(|bench| bench.name.starts_with(**name))
+    };
     if let Some(unknown) = names.iter().find(known) {
         let all: Vec<&str> = BENCHES.iter().map(|bench| bench.name).collect();
-        anyhow::bail!("no bench is named `{unknown}`; there are engine/… and {}", all.join(", "));
+        anyhow::bail!("no bench is named `{unknown}`; there are engine/…, queue/… and {}", all.join(", "));
     }
     if chosen.iter().any(|bench| bench.name.starts_with("guests")) {
         // The image needs the network that the namespaces will not have.
@@ -128,8 +133,11 @@ pub fn run(names: &[&str]) -> Result<bool> {
     // Entering the namespaces starts this program anew, so it comes before anything that would then run twice.
     let network = if chosen.iter().any(|bench| bench.own_network) { host::enter(Stay::Ends) } else { Ok(()) };
     let mut all_ran = true;
-    if names.is_empty() || !engine.is_empty() {
-        all_ran &= engine_benches(&engine)?;
+    for bench in CARGO_BENCHES {
+        let chosen = of(bench.family);
+        if names.is_empty() || !chosen.is_empty() {
+            all_ran &= bench.run(&chosen)?;
+        }
     }
     for bench in chosen {
         if let Some(why) = network.as_ref().err().filter(|_| bench.own_network) {
@@ -148,17 +156,32 @@ pub fn run(names: &[&str]) -> Result<bool> {
     Ok(all_ran)
 }
 
-/// The engine's benches print their own lines.
-fn engine_benches(names: &[&str]) -> Result<bool> {
-    note("engine: cargo bench -p fw-engine");
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .current_dir(program::repository())
-        .args(["bench", "--quiet", "-p", "fw-engine", "--bench", "judge", "--"])
-        .args(names)
-        .stdin(Stdio::null())
-        .status()
-        .context("cannot run cargo")?;
-    Ok(status.success())
+/// Benches of one crate's inside, which print their own lines.
+struct CargoBench {
+    /// How their names start.
+    family: &'static str,
+    words: &'static [&'static str],
+}
+
+const CARGO_BENCHES: &[CargoBench] = &[
+    CargoBench { family: "engine", words: &["-p", "fw-engine", "--bench", "judge"] },
+    CargoBench { family: "queue", words: &["-p", "vhost-fw", "--features", "measure", "--bench", "queue"] },
+];
+
+impl CargoBench {
+    fn run(&self, names: &[&str]) -> Result<bool> {
+        note(&format!("{}: cargo bench {}", self.family, self.words.join(" ")));
+        let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .current_dir(program::repository())
+            .args(["bench", "--quiet"])
+            .args(self.words)
+            .arg("--")
+            .args(names)
+            .stdin(Stdio::null())
+            .status()
+            .context("cannot run cargo")?;
+        Ok(status.success())
+    }
 }
 
 fn line(bench: &Bench, rounds: &Rounds) -> Result<Line> {

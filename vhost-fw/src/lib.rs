@@ -14,6 +14,8 @@ pub mod ctl;
 pub mod decision;
 pub mod device;
 pub mod handover;
+#[cfg(feature = "measure")]
+pub mod measure;
 pub mod observe;
 pub mod reasons;
 pub mod rules_file;

@@ -6,7 +6,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
-use super::generator;
+use super::{floor, generator};
 use crate::host::ip;
 use crate::tap::{LONG_HEADER, Tap};
 
@@ -65,9 +65,13 @@ impl Backlog {
         let records: Vec<Vec<u8>> =
             (0..FLOWS).map(|flow| [&[0; LONG_HEADER][..], &generator::answer(flow, SIZE)].concat()).collect();
         let lost = self.counters()?.1;
-        for record in records.iter().cycle().take(count as usize) {
-            self.feeder.write(record)?;
-        }
+        // Never where they are read: a frame in the reader's own cache is no frame from a wire.
+        floor::on(floor::NEIGHBOUR, || {
+            for record in records.iter().cycle().take(count as usize) {
+                self.feeder.write(record)?;
+            }
+            Ok(())
+        })?;
         let lost = self.counters()?.1 - lost;
         ensure!(lost == 0, "the tap had no room for {lost} frames");
         Ok(())

@@ -20,8 +20,6 @@ const WARM: Duration = Duration::from_secs(2);
 const MEASURED: Duration = Duration::from_secs(4);
 /// The tap of ours.
 const TAP: &str = "bench0";
-/// Where whatever feeds ours runs.
-const GENERATOR: usize = 0;
 
 pub(super) fn null_1k() -> Result<Rounds> {
     quiet::take_turns(|| ours(Uplink::Null, 64, 1_024), || receive_only(64, 1_024))
@@ -53,9 +51,9 @@ fn super_segments() -> Result<f64> {
     let mut sender = super_segment::Sender::boot(&firewall.socket(), wire.feeder())?;
     // The floor's frames go nowhere either.
     wire.disconnect()?;
-    floor::on(GENERATOR, || sender.send_for(WARM))?;
+    floor::on(floor::NEIGHBOUR, || sender.send_for(WARM))?;
     let before = passed(&firewall)?;
-    let rate = floor::on(GENERATOR, || sender.send_for(MEASURED))?;
+    let rate = floor::on(floor::NEIGHBOUR, || sender.send_for(MEASURED))?;
     let (passed, drops) = (passed(&firewall)? - before, firewall.drops()?);
     ensure!(count(passed) > 0.99 * rate * MEASURED.as_secs_f64(), "{passed} passed; it dropped {drops:?}");
     Ok(kilo(rate))

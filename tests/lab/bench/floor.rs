@@ -20,7 +20,7 @@ const NAME: &str = "floor0";
 /// Where ours runs too.
 const CPU: usize = 1;
 /// Where ours has its generator.
-const NEIGHBOUR: usize = 0;
+pub(super) const NEIGHBOUR: usize = 0;
 const MEASURED: Duration = Duration::from_secs(3);
 /// Super-segments the pool is written from, in turn: 64 MiB, which no cache holds.
 const POOL: usize = 1024;

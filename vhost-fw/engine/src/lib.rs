@@ -12,6 +12,8 @@ mod conntrack;
 mod engine;
 mod expectation;
 mod explain;
+#[cfg(test)]
+mod fixture;
 mod fragment;
 mod frame;
 mod guard;

@@ -5,15 +5,12 @@ mod address;
 mod neighbour;
 mod service;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fw_model::{
-    AddressSet, Binding, Cidr, DefaultAction, Defaults, Limits, LinkLocal, Member, NicIdentity, Protocol,
-    Timers, VlanId,
-};
+use fw_model::{AddressSet, Binding, Cidr, LinkLocal, Member, NicIdentity, Protocol, VlanId};
 
 use super::*;
+use crate::fixture;
 use crate::headers::{Arp, Dhcp, Icmp, Nd, NdKind, Tcp, TcpFlags, Udp};
 
 pub(super) const GUEST: &str = "52:54:00:00:00:01";
@@ -49,44 +46,14 @@ pub(super) fn binding(address: &str, holder: &str) -> Binding {
 }
 
 pub(super) fn nic() -> NicIdentity {
-    NicIdentity {
-        id: "web-1".parse().unwrap(),
-        mac: mac(GUEST),
-        addresses: vec![OUR4.parse().unwrap(), OUR6.parse().unwrap()],
-        vlan: None,
-        link_local: LinkLocal::Eui64,
-        shared: vec![],
-        gateways: vec![],
-        dhcp_servers: vec![],
-        mtu: None,
-        guard: GuardSwitches::ALL,
-    }
-}
-
-pub(super) fn rules(nic: NicIdentity) -> RuleSet {
-    RuleSet {
-        generation: 1,
-        nic,
-        defaults: Defaults { out: DefaultAction::Drop, in_: DefaultAction::Drop },
-        address_sets: BTreeMap::new(),
-        rules: vec![],
-        timers: Timers::DEFAULT,
-        limits: Limits {
-            conns: None,
-            half_open: None,
-            fragments: None,
-            expectations: None,
-            rates: None,
-            new_conns_per_s: None,
-        },
-    }
+    fixture::nic("web-1", mac(GUEST), &[OUR4, OUR6])
 }
 
 /// The guard of a NIC that `change` made different.
 pub(super) fn guard_of(change: impl FnOnce(&mut NicIdentity)) -> Guard {
     let mut nic = nic();
     change(&mut nic);
-    Guard::new(&rules(nic))
+    Guard::new(&fixture::rules(nic))
 }
 
 pub(super) fn guard() -> Guard {
@@ -262,7 +229,7 @@ fn every_guard_rule_has_a_name_of_its_own() {
 pub(super) fn guard_with_member(address: &str, holder: &str, change: impl FnOnce(&mut NicIdentity)) -> Guard {
     let mut nic = nic();
     change(&mut nic);
-    let mut rules = rules(nic);
+    let mut rules = fixture::rules(nic);
     let member = Member { prefix: Cidr::host(addr(address)), mac: Some(mac(holder)) };
     rules.address_sets.insert("app".parse().unwrap(), Arc::new(AddressSet { members: vec![member] }));
     Guard::new(&rules)

@@ -5,11 +5,12 @@ mod refusals;
 use std::sync::Arc;
 
 use fw_model::{
-    AddressSet, Cidr, Defaults, GuardSwitches, IcmpMatch, Limits, LinkLocal, MacAddr, Member, NicIdentity,
-    OnRevoke, PortRange, ProtocolMatch, RemoteMatch, RuleLimits, Timers,
+    AddressSet, Cidr, Defaults, IcmpMatch, MacAddr, Member, NicIdentity, OnRevoke, PortRange, ProtocolMatch,
+    RemoteMatch, RuleLimits,
 };
 
 use super::*;
+use crate::fixture;
 
 fn allow_tcp(id: &str) -> Rule {
     Rule {
@@ -35,32 +36,12 @@ fn rule_set(sets: &[(&str, &[&str])], rules: Vec<Rule>) -> RuleSet {
         let members = members.iter().map(|text| Member { prefix: text.parse().unwrap(), mac: None });
         Arc::new(AddressSet { members: members.collect() })
     };
+    let nic = fixture::nic("web-1", MacAddr([0x52, 0x54, 0, 0, 0, 1]), &["10.0.0.10"]);
     RuleSet {
-        generation: 1,
-        nic: NicIdentity {
-            id: "web-1".parse().unwrap(),
-            mac: MacAddr([0x52, 0x54, 0, 0, 0, 1]),
-            addresses: vec!["10.0.0.10".parse().unwrap()],
-            vlan: None,
-            link_local: LinkLocal::Eui64,
-            shared: vec![],
-            gateways: vec![],
-            dhcp_servers: vec![],
-            mtu: None,
-            guard: GuardSwitches::ALL,
-        },
         defaults: Defaults { out: DefaultAction::Drop, in_: DefaultAction::Reject },
         address_sets: sets.iter().map(|(name, members)| (name.parse().unwrap(), set(members))).collect(),
         rules,
-        timers: Timers::DEFAULT,
-        limits: Limits {
-            conns: None,
-            half_open: None,
-            fragments: None,
-            expectations: None,
-            rates: None,
-            new_conns_per_s: None,
-        },
+        ..fixture::rules(nic)
     }
 }
 
