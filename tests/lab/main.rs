@@ -14,7 +14,7 @@ use fw_tests::{bench, image, migrate, quickstart, suite, switch};
 const USAGE: &str = "usage: lab quickstart [--keep]
        lab test [--fast|--long]
        lab bench [NAME…]
-       lab migrate [--count N] [--conns N] [--without-state] [--without-firewall]
+       lab migrate [--count N] [--conns N] [--without-state|--without-firewall] [--vmm qemu]
        lab image
        lab switch SOCKET…";
 
@@ -53,9 +53,9 @@ fn move_guest(words: &[&str]) -> ExitCode {
         return ExitCode::from(2);
     };
     match migrate::run(options) {
-        Ok(migrate::Outcome::Ran { line, good }) => {
-            let _ = writeln!(io::stdout(), "{line}");
-            if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        Ok(migrate::Outcome::Ran(found)) => {
+            let _ = writeln!(io::stdout(), "{}", found.line());
+            if found.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Ok(migrate::Outcome::NotRun(why)) => {
             let _ = writeln!(io::stderr(), "not run: {why}");
@@ -74,9 +74,10 @@ fn options(words: &[&str]) -> Option<migrate::Options> {
     while let Some(word) = words.next() {
         match *word {
             "--count" => options.count = words.next()?.parse().ok().filter(|count| *count > 0)?,
-            "--conns" => options.conns = words.next()?.parse().ok().filter(|conns| *conns >= 4)?,
-            "--without-state" => options.with_state = false,
-            "--without-firewall" => options.firewall = false,
+            "--conns" => options.conns = words.next()?.parse().ok().filter(|conns| *conns > 0)?,
+            "--without-state" => options.behind = migrate::Behind::Forgetful,
+            "--without-firewall" => options.behind = migrate::Behind::Nothing,
+            "--vmm" => (*words.next()? == "qemu").then_some(())?,
             _ => return None,
         }
     }

@@ -16,7 +16,7 @@ pub(super) const HOSTS: [&str; 2] = ["host-a", "host-b"];
 ///
 /// # Errors
 /// A network command fails; each says what.
-pub(super) fn make() -> Result<()> {
+pub fn make() -> Result<()> {
     // Names of namespaces are mounts below /run: ours alone, and gone with us.
     run("mount", &["-t", "tmpfs", "hosts", "/run"]).context("mounting a place for namespaces")?;
     fs::create_dir_all("/run/netns")?;
@@ -38,7 +38,7 @@ pub(super) fn make() -> Result<()> {
     Ok(())
 }
 
-/// A tap on each host's bridge, for a guest without a firewall.
+/// The tap on each host's bridge for a guest without a firewall.
 pub(super) const TAP: &str = "bare";
 
 /// Makes [`TAP`] on both hosts.

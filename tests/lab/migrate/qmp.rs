@@ -21,13 +21,18 @@ const MOVE_PATIENCE: Duration = Duration::from_secs(180);
 pub(super) struct Qmp {
     stream: UnixStream,
     lines: BufReader<UnixStream>,
+    /// When the VM last stopped or ran on, in microseconds of the wall clock: events.
+    stopped_us: Option<u64>,
+    resumed_us: Option<u64>,
 }
 
 /// How a move went, as the VMM sees it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moved {
-    /// Milliseconds during which the VM ran nowhere.
+    /// Milliseconds of downtime, as the source counts it.
     pub(super) downtime_ms: u64,
+    /// When the VM had stopped, in microseconds of the wall clock.
+    pub(super) stopped_us: u64,
 }
 
 impl Qmp {
@@ -46,13 +51,13 @@ impl Qmp {
         };
         stream.set_read_timeout(Some(PATIENCE))?;
         let lines = BufReader::new(stream.try_clone()?);
-        let mut qmp = Self { stream, lines };
+        let mut qmp = Self { stream, lines, stopped_us: None, resumed_us: None };
         qmp.line()?.get("QMP").context("no greeting")?;
         qmp.run("qmp_capabilities", json!({}))?;
         Ok(qmp)
     }
 
-    /// Runs a command; what it returns. Events in between are passed over.
+    /// Runs a command; what it returns.
     ///
     /// # Errors
     /// QEMU refuses, or does not answer.
@@ -75,7 +80,13 @@ impl Qmp {
         if self.lines.read_line(&mut line)? == 0 {
             bail!("QEMU closed its monitor");
         }
-        Ok(serde_json::from_str(&line)?)
+        let line: Value = serde_json::from_str(&line)?;
+        match line.get("event").and_then(Value::as_str) {
+            Some("STOP") => self.stopped_us = when(&line),
+            Some("RESUME") => self.resumed_us = when(&line),
+            Some(_) | None => {}
+        }
+        Ok(line)
     }
 
     /// Moves the VM to the QEMU that waits at `to`, and returns when it has left.
@@ -91,7 +102,8 @@ impl Qmp {
             match status.get("status").and_then(Value::as_str) {
                 Some("completed") => {
                     let downtime = status.get("downtime").and_then(Value::as_u64);
-                    return Ok(Moved { downtime_ms: downtime.context("no downtime")? });
+                    let stopped_us = self.stopped_us.context("it moved without stopping")?;
+                    return Ok(Moved { downtime_ms: downtime.context("no downtime")?, stopped_us });
                 }
                 Some("failed" | "cancelled") => bail!("the migration failed: {status}"),
                 _ => thread::sleep(Duration::from_millis(5)),
@@ -100,19 +112,25 @@ impl Qmp {
         bail!("the migration did not end within {MOVE_PATIENCE:?}")
     }
 
-    /// Waits until the VM runs here.
+    /// Waits until the VM runs here; since when, in microseconds of the wall clock.
     ///
     /// # Errors
     /// It does not.
-    pub(super) fn wait_running(&mut self) -> Result<()> {
+    pub(super) fn wait_running(&mut self) -> Result<u64> {
         let end = Instant::now() + MOVE_PATIENCE;
         while Instant::now() < end {
-            let status = self.run("query-status", json!({}))?;
-            if status.get("running") == Some(&Value::Bool(true)) {
-                return Ok(());
+            self.run("query-status", json!({}))?;
+            if let Some(resumed_us) = self.resumed_us {
+                return Ok(resumed_us);
             }
             thread::sleep(Duration::from_millis(5));
         }
         bail!("the VM does not run at its new host")
     }
+}
+
+/// An event's time in microseconds.
+fn when(event: &Value) -> Option<u64> {
+    let part = |name: &str| event.pointer(name).and_then(Value::as_u64);
+    Some(part("/timestamp/seconds")? * 1_000_000 + part("/timestamp/microseconds")?)
 }
