@@ -36,6 +36,7 @@ pub struct Firewall {
     uplink: Uplink,
     words: Vec<String>,
     folder: PathBuf,
+    place: Option<String>,
 }
 
 /// What the program would do with a first frame.
@@ -71,12 +72,28 @@ impl Firewall {
     /// # Errors
     /// As there.
     pub fn start_with(nic: &str, rules: &str, uplink: Uplink, words: &[&str], folder: &Path) -> Result<Self> {
+        Self::start_in(None, nic, rules, uplink, words, folder)
+    }
+
+    /// As [`Firewall::start_with`], on another host: in the network namespace `place`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_in(
+        place: Option<&str>,
+        nic: &str,
+        rules: &str,
+        uplink: Uplink,
+        words: &[&str],
+        folder: &Path,
+    ) -> Result<Self> {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         let folder = folder.join(nic);
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("rules.yaml"), rules)?;
-        let process = launch(nic, &uplink, &words, &folder)?;
-        let mut firewall = Self { nic: nic.to_owned(), process, uplink, words, folder };
+        let place = place.map(str::to_owned);
+        let process = launch(place.as_deref(), nic, &uplink, &words, &folder)?;
+        let mut firewall = Self { nic: nic.to_owned(), process, uplink, words, folder, place };
         firewall.wait()?;
         Ok(firewall)
     }
@@ -116,7 +133,7 @@ impl Firewall {
         if let Uplink::Unix(path) = &self.uplink {
             let _ = fs::remove_file(path);
         }
-        self.process = launch(&self.nic, &self.uplink, &self.words, &self.folder)?;
+        self.process = launch(self.place.as_deref(), &self.nic, &self.uplink, &self.words, &self.folder)?;
         self.wait()
     }
 
@@ -213,8 +230,14 @@ impl Firewall {
     }
 }
 
-fn launch(nic: &str, uplink: &Uplink, words: &[String], folder: &Path) -> Result<Process> {
-    let mut command = Command::new(program::ours("vhost-fw")?);
+fn launch(
+    place: Option<&str>,
+    nic: &str,
+    uplink: &Uplink,
+    words: &[String],
+    folder: &Path,
+) -> Result<Process> {
+    let mut command = host::command_in(place, &program::ours("vhost-fw")?)?;
     command.arg("--socket").arg(folder.join("vhost.sock")).args(["--nic", nic]);
     command.arg("--rules").arg(folder.join("rules.yaml")).arg("--control").arg(folder.join("control.sock"));
     match uplink {

@@ -9,10 +9,15 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+mod guest_watch;
+
 const USAGE: &str = "usage: guest-probe serve tcp|udp PORT
        guest-probe tcp|udp|http HOST PORT
        guest-probe burst HOST PORT COUNT
-       guest-probe hold HOST PORT";
+       guest-probe hold HOST PORT
+       guest-probe keep HOST PORT COUNT
+       guest-probe answer HOST PORT
+       guest-probe watch FIRST LAST";
 
 /// How long a client waits for its peer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -30,6 +35,13 @@ fn main() -> ExitCode {
             peer_of(host, port).and_then(|peer| say(&burst(peer, count.parse().unwrap_or(100))?))
         }
         ["hold", host, port] => peer_of(host, port).and_then(hold),
+        ["keep", host, port, count] => {
+            peer_of(host, port).and_then(|peer| keep(peer, count.parse().unwrap_or(100)))
+        }
+        ["answer", host, port] => peer_of(host, port).and_then(answer),
+        ["watch", first, last] => port_of(first)
+            .and_then(|first| Ok(first..=port_of(last)?))
+            .and_then(|marked| guest_watch::watch(&marked)),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, USAGE)),
     };
     match done {
@@ -161,15 +173,32 @@ fn serve_tcp(port: u16) -> io::Result<()> {
     let listener = TcpListener::bind(("::", port))?;
     loop {
         let (mut stream, _) = listener.accept()?;
-        thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(length @ 1..) = stream.read(&mut buffer) {
-                let Some(read) = buffer.get(..length) else { break };
-                if stream.write_all(read).is_err() {
-                    break;
-                }
-            }
-        });
+        thread::Builder::new().stack_size(STACK).spawn(move || echo(&mut stream))?;
+    }
+}
+
+/// Room for a thread that only echoes: a thousand of them fit a small guest.
+const STACK: usize = 32 * 1024;
+
+fn echo(stream: &mut TcpStream) {
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = stream.read(&mut buffer) {
+        let Some(read) = buffer.get(..length) else { break };
+        if stream.write_all(read).is_err() {
+            break;
+        }
+    }
+}
+
+/// Opens `count` conns, says so, and echoes on them for ever.
+fn keep(peer: SocketAddr, count: usize) -> io::Result<()> {
+    for _ in 0..count {
+        let mut stream = TcpStream::connect_timeout(&peer, PATIENCE * 10)?;
+        thread::Builder::new().stack_size(STACK).spawn(move || echo(&mut stream))?;
+    }
+    say(&format!("kept {count}"))?;
+    loop {
+        thread::park();
     }
 }
 
@@ -180,6 +209,19 @@ fn serve_udp(port: u16) -> io::Result<()> {
         let (length, peer) = socket.recv_from(&mut buffer)?;
         if let Some(read) = buffer.get(..length) {
             let _ = socket.send_to(read, peer);
+        }
+    }
+}
+
+/// Opens a conn of datagrams with a single word and from then on only echoes what comes.
+fn answer(peer: SocketAddr) -> io::Result<()> {
+    let socket = udp_towards(peer)?;
+    socket.send(b"here")?;
+    let mut buffer = [0; 2048];
+    loop {
+        // An unreachable peer shows as an error of the next call; the conn goes on.
+        if let Some(read) = socket.recv(&mut buffer).ok().and_then(|length| buffer.get(..length)) {
+            let _ = socket.send(read);
         }
     }
 }

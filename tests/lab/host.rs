@@ -162,6 +162,17 @@ impl Host {
     }
 }
 
+/// A command line that runs `program` in the network namespace `place`, or here.
+///
+/// # Errors
+/// `ip` is not installed.
+pub fn command_in(place: Option<&str>, program: &Path) -> Result<Command> {
+    let Some(place) = place else { return Ok(Command::new(program)) };
+    let mut command = Command::new(program::need("ip")?);
+    command.args(["netns", "exec", place]).arg(program);
+    Ok(command)
+}
+
 /// Runs one `ip` command.
 ///
 /// # Errors

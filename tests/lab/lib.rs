@@ -13,6 +13,7 @@ pub mod fuzzing;
 pub mod guest;
 pub mod host;
 pub mod image;
+pub mod migrate;
 pub mod model;
 pub mod places;
 pub mod probe;

@@ -9,11 +9,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use fw_tests::host::Stay;
-use fw_tests::{bench, image, quickstart, suite, switch};
+use fw_tests::{bench, image, migrate, quickstart, suite, switch};
 
 const USAGE: &str = "usage: lab quickstart [--keep]
        lab test [--fast|--long]
        lab bench [NAME…]
+       lab migrate [--count N] [--conns N] [--without-state|--without-firewall] [--vmm qemu]
        lab image
        lab switch SOCKET…";
 
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         ["test", "--fast"] => suite::run(suite::Size::Fast),
         ["test", "--long"] => suite::run(suite::Size::Long),
         ["bench", names @ ..] => bench::run(names),
+        ["migrate", words @ ..] => return move_guest(words),
         ["image"] => make_image(),
         ["switch", sockets @ ..] => switch::run(sockets.iter().map(PathBuf::from).collect()).map(|()| true),
         _ => {
@@ -42,6 +44,44 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Exit code 4: this machine cannot run it.
+fn move_guest(words: &[&str]) -> ExitCode {
+    let Some(options) = options(words) else {
+        let _ = writeln!(io::stderr(), "{USAGE}");
+        return ExitCode::from(2);
+    };
+    match migrate::run(options) {
+        Ok(migrate::Outcome::Ran(found)) => {
+            let _ = writeln!(io::stdout(), "{}", found.line());
+            if found.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Ok(migrate::Outcome::NotRun(why)) => {
+            let _ = writeln!(io::stderr(), "not run: {why}");
+            ExitCode::from(4)
+        }
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options(words: &[&str]) -> Option<migrate::Options> {
+    let mut options = migrate::Options::default();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            "--count" => options.count = words.next()?.parse().ok().filter(|count| *count > 0)?,
+            "--conns" => options.conns = words.next()?.parse().ok().filter(|conns| *conns > 0)?,
+            "--without-state" => options.behind = migrate::Behind::Forgetful,
+            "--without-firewall" => options.behind = migrate::Behind::Nothing,
+            "--vmm" => (*words.next()? == "qemu").then_some(())?,
+            _ => return None,
+        }
+    }
+    Some(options)
 }
 
 fn make_image() -> Result<bool> {

@@ -206,6 +206,7 @@ fn start_vm(
         mac: end.mac.to_owned(),
         wire: Wire::VhostUser(firewall.socket()),
         orders: orders.iter().map(|order| (*order).to_owned()).chain(address).collect(),
+        moving: None,
     };
     Vm::start(rung, image, &spec, folder).with_context(|| format!("the VM {}", end.name))
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::host;
 use crate::image::Image;
 use crate::process::Process;
 use crate::rung::{Processor, Rung, Vmm};
@@ -36,6 +37,19 @@ pub struct Spec {
     pub wire: Wire,
     /// Orders for its `/init`, as `images/README.md` lists them, without `pc.`.
     pub orders: Vec<String>,
+    /// Where it runs and how it moves, if it moves.
+    pub moving: Option<Moving>,
+}
+
+/// A guest that moves between hosts; QEMU's alone.
+#[derive(Debug, Clone)]
+pub struct Moving {
+    /// The network namespace it runs in.
+    pub place: String,
+    /// Where the VMM takes orders (QMP).
+    pub qmp: PathBuf,
+    /// Where the guest arrives from, if it does not boot.
+    pub incoming: Option<PathBuf>,
 }
 
 /// A running guest.
@@ -64,7 +78,7 @@ impl Vm {
     pub fn start(rung: &Rung, image: &Image, spec: &Spec, folder: &Path) -> Result<Self> {
         let agent = folder.join(format!("{}.agent", spec.name));
         let mut command = match &rung.vmm {
-            Vmm::Qemu(program, _) => qemu(program, rung.processor, image, spec, &agent, folder),
+            Vmm::Qemu(program, _) => qemu(program, rung.processor, image, spec, &agent, folder)?,
             Vmm::CloudHypervisor(program) => cloud_hypervisor(program, image, spec, &agent)?,
         };
         let mut process = Process::start(&spec.name, &mut command, folder)?;
@@ -170,8 +184,9 @@ fn qemu(
     spec: &Spec,
     agent: &Path,
     folder: &Path,
-) -> Command {
-    let mut command = Command::new(program);
+) -> Result<Command> {
+    let moving = spec.moving.as_ref();
+    let mut command = host::command_in(moving.map(|moving| moving.place.as_str()), program)?;
     let (accel, cpu) = match processor {
         Processor::Kvm => ("kvm", "host"),
         Processor::Emulated => ("tcg", "max"),
@@ -215,7 +230,13 @@ fn qemu(
     command.arg("-device").arg(format!("virtio-net-pci,netdev=n,mac={},romfile={vectors}", spec.mac));
     command.arg("-kernel").arg(&image.vmlinuz).arg("-initrd").arg(&image.initramfs);
     command.arg("-append").arg(orders(spec, "console=ttyS0 no_timer_check", "ttyS1"));
-    command
+    if let Some(moving) = moving {
+        command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", moving.qmp.display()));
+        if let Some(incoming) = &moving.incoming {
+            command.arg("-incoming").arg(format!("unix:{}", incoming.display()));
+        }
+    }
+    Ok(command)
 }
 
 fn cloud_hypervisor(program: &Path, image: &Image, spec: &Spec, agent: &Path) -> Result<Command> {

@@ -50,6 +50,7 @@ impl BareGuest {
                 format!("addr={}/24", self.end.v4.replacen("10.0.0.", &format!("10.0.{}.", self.network), 1)),
                 "serve=iperf3:5201".to_owned(),
             ],
+            moving: None,
         };
         let mut vm = Vm::start(rung, image, &spec, folder)?;
         vm.wait()?;

@@ -1,0 +1,309 @@
+//! One guest with its conns and its two possible hosts.
+//!
+//! It may know how the laboratory's parts fit together and what must live and must not pass. It must never know how a
+//! table travels.
+
+use std::fs;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::busy::{Busy, Ends};
+use super::denied::{CLOSED, FORBIDDEN, MARKED, WITNESS};
+use super::hosts::{self, HOSTS};
+use super::peer::{Conns, PATIENCE};
+use super::qmp::Qmp;
+use super::{Behind, Options, progress};
+use crate::firewall::{Firewall, Uplink};
+use crate::host::{BRIDGE, HOST_V4};
+use crate::image::Image;
+use crate::rung::Rung;
+use crate::vm::{Moving, Spec, Vm, Wire};
+
+const MAC: &str = "52:54:00:00:00:01";
+const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
+/// The guest's echo service, by TCP and UDP.
+const ECHO: u16 = 7;
+/// Where the guest opens conns to, by TCP and UDP.
+const LISTEN: u16 = 9000;
+/// Of so many conns one is chatty; the others say a word after each move.
+const CHATTY: usize = 20;
+/// Traffic goes on for so long before a move, so that there is a rhythm to compare with.
+const BEFORE: Duration = Duration::from_millis(500);
+/// And so long after it.
+const AFTER: Duration = Duration::from_millis(1500);
+
+/// The rules on both hosts.
+pub const RULES: &str = r#"
+nic: {id: mover, mac: "52:54:00:00:00:01", addresses: [10.0.0.10]}
+defaults: {out: drop, in: drop}
+rules:
+  - {id: echo, direction: in, action: allow, protocol: tcp, ports: [7]}
+  - {id: witness, direction: in, action: allow, protocol: udp, ports: [7]}
+  - {id: ping, direction: in, action: allow, protocol: icmp, icmp: [echo-request]}
+  - {id: out, direction: out, action: allow, protocol: tcp, ports: [9000]}
+  - {id: flow, direction: out, action: allow, protocol: udp, ports: [9000]}
+"#;
+
+/// One VM with its two possible hosts.
+#[derive(Debug)]
+pub struct Site<'a> {
+    rung: &'a Rung,
+    image: &'a Image,
+    folder: &'a Path,
+    firewalls: Option<[Firewall; 2]>,
+    /// On which host the guest is.
+    at: usize,
+    moves: u16,
+    vm: Vm,
+    qmp: Qmp,
+    idle: Conns,
+    chatty: Conns,
+    flow: UdpSocket,
+    flow_lives: bool,
+}
+
+/// What one move came to.
+#[derive(Debug, Clone)]
+pub struct Move {
+    /// Conns that did not survive it.
+    pub lost: usize,
+    /// Frames the guest got and conns it opened although no rule allows them.
+    pub denied_passed: u64,
+    /// Downtime in milliseconds, as the source VMM counts it.
+    pub downtime_ms: u64,
+    /// How long the VM ran nowhere, from one VMM's event to the other's.
+    pub stopped: Duration,
+    /// The longest silence of the guest, on the peer's clock.
+    pub blackout: Duration,
+    /// What the firewall says of the table that arrived.
+    pub arrived: Value,
+}
+
+impl<'a> Site<'a> {
+    /// Starts a firewall on each host and the guest on the first, and opens the conns.
+    ///
+    /// # Errors
+    /// A part does not start, or a conn cannot be opened.
+    pub fn open(rung: &'a Rung, image: &'a Image, options: Options, folder: &'a Path) -> Result<Self> {
+        let firewalls = match options.behind {
+            Behind::Firewalls => Some(start_firewalls(folder, "revalidate")?),
+            Behind::Forgetful => Some(start_firewalls(folder, "empty")?),
+            Behind::Nothing => {
+                hosts::make_taps()?;
+                None
+            }
+        };
+        let spec = spec(folder, 0, firewalls.as_ref(), None);
+        let mut vm = Vm::start(rung, image, &spec, folder)?;
+        vm.wait()?;
+        let qmp = Qmp::connect(&spec.moving.context("a VM that moves")?.qmp)?;
+        let flow = open_flow(&mut vm)?;
+        let (idle, chatty) = (Conns::default(), Conns::default());
+        let mut site = Self {
+            rung,
+            image,
+            folder,
+            firewalls,
+            at: 0,
+            moves: 0,
+            vm,
+            qmp,
+            idle,
+            chatty,
+            flow,
+            flow_lives: true,
+        };
+        site.watch()?;
+        site.connect(options.conns)?;
+        Ok(site)
+    }
+
+    /// Lets the guest count what must never come, and makes sure that it does count.
+    fn watch(&mut self) -> Result<()> {
+        let (first, last) = (MARKED.start(), WITNESS);
+        self.vm.must(&format!("guest-probe watch {first} {last} >/tmp/watch 2>&1 </dev/null &"))?;
+        let witness = UdpSocket::bind((HOST_V4, WITNESS))?;
+        let seen = format!("grep -q 'udp {WITNESS} {ECHO}' /tmp/watch");
+        let end = Instant::now() + PATIENCE;
+        while self.vm.run(&seen)?.status != 0 {
+            ensure!(Instant::now() < end, "the guest counts no frames: its silence would prove nothing");
+            witness.send_to(b"count this", (GUEST, ECHO))?;
+            thread::sleep(Duration::from_millis(100));
+        }
+        let forbidden = format!("while true; do guest-probe tcp {HOST_V4} {FORBIDDEN}; sleep 1; done");
+        self.vm.must(&format!("({forbidden}) >/dev/null 2>&1 </dev/null &")).map(drop)
+    }
+
+    /// Most conns are opened to the guest, some by it.
+    fn connect(&mut self, count: usize) -> Result<()> {
+        let by_guest = count / 4;
+        let listener = TcpListener::bind((HOST_V4, LISTEN))?;
+        let order = format!("guest-probe keep {HOST_V4} {LISTEN} {by_guest} >/tmp/keep 2>&1 </dev/null &");
+        self.vm.must(&order)?;
+        self.idle.accept(&listener, by_guest)?;
+        self.idle.open(SocketAddr::new(GUEST.into(), ECHO), count - by_guest)?;
+        let lost = self.idle.exchange();
+        ensure!(lost == 0, "{lost} of {count} conns do not answer before anything moved");
+        self.chatty = self.idle.part(CHATTY);
+        let chatty = self.chatty.len();
+        progress(&format!("{count} conns are established, {by_guest} by the guest; {chatty} are chatty"));
+        Ok(())
+    }
+
+    /// Moves the guest to the other host under traffic and asks every conn.
+    ///
+    /// # Errors
+    /// The move fails, or the guest is not reached after it.
+    pub fn migrate(&mut self) -> Result<Move> {
+        self.moves += 1;
+        let to = 1 - self.at;
+        let door = self.folder.join(format!("arrive-{}", self.moves));
+        let spec = spec(self.folder, self.moves, self.firewalls.as_ref(), Some((to, door.clone())));
+        let arriving = Vm::start(self.rung, self.image, &spec, self.folder)?;
+        let mut there = Qmp::connect(&spec.moving.context("a VM that moves")?.qmp)?;
+        let denied_before = self.marked_frames()?;
+        let ends =
+            Ends { us: HOST_V4.parse()?, guest: GUEST, echo: ECHO, flow: &self.flow, number: self.moves };
+        let busy = Busy::start(&ends, std::mem::take(&mut self.chatty))?;
+        thread::sleep(BEFORE);
+        let moved = self.qmp.migrate(&door).with_context(|| self.said(&arriving))?;
+        let resumed_us = there.wait_running()?;
+        self.vm = arriving;
+        self.qmp = there;
+        self.at = to;
+        thread::sleep(AFTER);
+        let met = busy.end()?;
+        if !met.ping.is_alive() {
+            bail!("the guest is not reached on {}: {:?}", HOSTS.get(to).unwrap_or(&""), met.ping);
+        }
+        self.chatty = met.chatty;
+        let mut lost = met.lost + self.chatty.exchange() + self.idle.exchange();
+        if self.flow_lives && !met.flow.is_alive() {
+            self.flow_lives = false;
+            lost += 1;
+        }
+        let arrived = match self.here() {
+            Some(firewall) => firewall.stats()?.get("arrived").cloned().unwrap_or(Value::Null),
+            None => Value::Null,
+        };
+        let seen = self.marked_frames()?.saturating_sub(denied_before);
+        let stopped = Duration::from_micros(resumed_us.saturating_sub(moved.stopped_us));
+        let number = self.moves;
+        progress(&format!(
+            "move {number}: {lost} lost; the VM stood {} ms ({} by its VMM), was silent {} ms; {} KiB went there and back, \
+             {} of {} echoes and {} of {} datagrams answered; {} denied frames sent, {seen} seen; arrived {arrived}",
+            stopped.as_millis(),
+            moved.downtime_ms,
+            met.ping.silence.as_millis(),
+            met.carried / 1024,
+            met.ping.answered,
+            met.ping.asked,
+            met.flow.answered,
+            met.flow.asked,
+            met.tried.sent,
+        ));
+        Ok(Move {
+            lost,
+            denied_passed: seen + met.tried.opened,
+            downtime_ms: moved.downtime_ms,
+            stopped,
+            blackout: met.ping.silence,
+            arrived,
+        })
+    }
+
+    /// Marked frames that the guest's kernel got so far.
+    fn marked_frames(&mut self) -> Result<u64> {
+        let count = self.vm.must(&format!("grep -vc -e watching -e ' {WITNESS} ' /tmp/watch || true"))?;
+        count.trim().parse().with_context(|| format!("the guest counted `{}`", count.trim()))
+    }
+
+    /// The firewall of the host on which the guest is, if it is behind one.
+    #[must_use]
+    pub fn here(&self) -> Option<&Firewall> {
+        let [a, b] = self.firewalls.as_ref()?;
+        Some(if self.at == 0 { a } else { b })
+    }
+
+    /// The firewall of the other host.
+    #[must_use]
+    pub fn there(&self) -> Option<&Firewall> {
+        let [a, b] = self.firewalls.as_ref()?;
+        Some(if self.at == 0 { b } else { a })
+    }
+
+    fn said(&self, arriving: &Vm) -> String {
+        let mut said = format!("source VMM:\n{}\ntarget VMM:\n{}", self.vm.log_tail(), arriving.log_tail());
+        for (host, firewall) in HOSTS.iter().zip(self.firewalls.iter().flatten()) {
+            said.push_str(&format!("\n{host}:\n{}", firewall.log_tail()));
+        }
+        said
+    }
+}
+
+/// One on each host, with the same key.
+fn start_firewalls(folder: &Path, restore: &str) -> Result<[Firewall; 2]> {
+    let key = folder.join("key");
+    write_key(&key)?;
+    let key = key.display().to_string();
+    let words = ["--state-key", &key, "--restore", restore];
+    let start = |host: &str| {
+        let folder = folder.join(host);
+        fs::create_dir_all(&folder)?;
+        Firewall::start_in(Some(host), "mover", RULES, Uplink::Bridge(BRIDGE.to_owned()), &words, &folder)
+    };
+    let [a, b] = HOSTS;
+    Ok([start(a)?, start(b)?])
+}
+
+/// A conn of datagrams that the guest opens once and never again: without its table nothing comes in on it.
+fn open_flow(vm: &mut Vm) -> Result<UdpSocket> {
+    let flow = UdpSocket::bind((HOST_V4, LISTEN))?;
+    flow.set_read_timeout(Some(PATIENCE))?;
+    vm.must(&format!("guest-probe answer {HOST_V4} {LISTEN} >/tmp/answer 2>&1 </dev/null &"))?;
+    let (_, guest) = flow.recv_from(&mut [0; 64]).context("the guest's datagram")?;
+    flow.connect(guest)?;
+    Ok(flow)
+}
+
+fn spec(
+    folder: &Path,
+    number: u16,
+    firewalls: Option<&[Firewall; 2]>,
+    arrives: Option<(usize, PathBuf)>,
+) -> Spec {
+    let at = arrives.as_ref().map_or(0, |(at, _)| *at);
+    let [host_a, host_b] = HOSTS;
+    let wire = match firewalls {
+        Some([a, b]) => Wire::VhostUser(if at == 0 { a } else { b }.socket()),
+        None => Wire::Tap(hosts::TAP.to_owned()),
+    };
+    let name = format!("mover-{number}");
+    Spec {
+        mac: MAC.to_owned(),
+        wire,
+        orders: vec![
+            format!("serve=tcp:{ECHO},udp:{ECHO},tcp:{CLOSED},udp:{CLOSED}"),
+            format!("addr={GUEST}/24"),
+        ],
+        moving: Some(Moving {
+            place: if at == 0 { host_a } else { host_b }.to_owned(),
+            qmp: folder.join(format!("{name}.qmp")),
+            incoming: arrives.map(|(_, door)| door),
+        }),
+        name,
+    }
+}
+
+fn write_key(path: &Path) -> Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(&[0x5a; 32])?;
+    Ok(())
+}
