@@ -100,6 +100,12 @@ pub struct DeviceArgs {
     /// Unannounced tables: revalidate, refuse or empty
     #[arg(long, value_name = "HOW")]
     pub restore: Option<Restore>,
+    /// A process in front that survives the worker's death
+    #[arg(long)]
+    pub keeper: bool,
+    /// What a keeper says to its worker.
+    #[arg(long, hide = true)]
+    pub kept: bool,
     /// Never sleep: a whole CPU for the least delay
     #[arg(long)]
     pub poll: bool,
@@ -164,6 +170,10 @@ pub struct DeviceConfig {
     pub state_key: Option<PathBuf>,
     /// What becomes of a table that nobody announced.
     pub restore: Restore,
+    /// Stand in front of a worker.
+    pub keeper: bool,
+    /// Be the worker of the keeper at standard input.
+    pub kept: bool,
     /// Look for frames without ever sleeping.
     pub poll: bool,
     /// The CPU the data thread stays on.
@@ -224,6 +234,8 @@ impl DeviceArgs {
             max_connections: self.max_connections.or(file.max_connections),
             state_key: self.state_key.or(file.state_key),
             restore: self.restore.or(file.restore),
+            keeper: self.keeper || file.keeper,
+            kept: self.kept,
             poll: self.poll || file.poll,
             pin: self.pin.or(file.pin),
             decision_log: self.decision_log.or(file.decision_log),
@@ -260,6 +272,14 @@ impl DeviceArgs {
         if let Some(mac) = self.mac.filter(|mac| mac.is_group() || *mac == MacAddr([0; 6])) {
             return Err(format!("--mac {mac}: expected one interface's MAC address"));
         }
+        if self.keeper && self.client {
+            return Err("--client: a keeper listens for its VMM; leave --keeper or --client out".to_owned());
+        }
+        if self.keeper && self.decision_log.is_some() {
+            return Err(
+                "--decision-log: under a keeper decisions go to stderr; leave one of them out".to_owned()
+            );
+        }
         if self.restore.is_some() && self.state_key.is_none() {
             return Err("--restore: without --state-key FILE no table arrives; name the key too".to_owned());
         }
@@ -276,6 +296,8 @@ impl DeviceArgs {
             max_connections,
             state_key: self.state_key,
             restore: self.restore.unwrap_or(Restore::Revalidate),
+            keeper: self.keeper,
+            kept: self.kept,
             poll: self.poll,
             pin: self.pin,
             decision_log: self.decision_log,

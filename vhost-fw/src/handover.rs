@@ -19,6 +19,7 @@ use fw_model::{Adoption, Arrived, HandoverId, NicId, RuleId};
 use crate::worker::{Leaving, WorkerGone, WorkerHandle, wall_time_ms};
 use expected::Expected;
 pub use expected::Restore;
+pub(crate) use key_file::load_secret;
 pub use key_file::{KeyFileError, load_key};
 pub(crate) use transfer::Transfers;
 

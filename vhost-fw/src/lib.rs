@@ -14,6 +14,7 @@ pub mod ctl;
 pub mod decision;
 pub mod device;
 pub mod handover;
+pub mod keeper;
 #[cfg(feature = "measure")]
 pub mod measure;
 pub mod observe;

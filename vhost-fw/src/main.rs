@@ -32,6 +32,12 @@ fn device(args: DeviceArgs) -> ExitCode {
         let said = run::check(&config).map(|summary| writeln!(io::stdout(), "{summary}"));
         return told(said.map(drop), |_| USAGE);
     }
+    if config.keeper && !config.kept {
+        return match run::keep(&config) {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => told(Err(error), run::RunError::exit_code),
+        };
+    }
     told(run::run(&config), run::RunError::exit_code)
 }
 

@@ -4,9 +4,12 @@
 //! before the first frame. Knows every part by its front door. Never knows what happens behind one.
 
 mod check;
+mod keep;
+mod kept;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -21,6 +24,8 @@ use crate::config::{DeviceConfig, default_control};
 use crate::control::{self, Control, ControlError, Nic, SocketFile};
 use crate::device::{Device, DeviceOptions};
 use crate::handover::{Handover, HandoverOptions, KeyFileError, load_key};
+use crate::keeper;
+use crate::keeper::line::{Line, Word};
 use crate::observe::DecisionLog;
 use crate::rules_file::{self, RulesFileError};
 use crate::sandbox::{Missing, Plan, RunAs, Sandbox, SandboxError};
@@ -29,6 +34,8 @@ use crate::uplink::{self, Uplink, UplinkChoice, UplinkError};
 use crate::worker::{Command, WorkerGone, WorkerHandle, boot_time};
 
 pub use check::check;
+pub use keep::keep;
+use kept::Kept;
 
 /// Most open descriptors: a guest's memory regions, rings, sockets.
 const OPEN_FILES: u64 = 1024;
@@ -95,10 +102,16 @@ fn doing(what: &str) -> impl FnOnce(io::Error) -> RunError {
 /// # Errors
 /// See [`RunError`].
 pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
-    let settled = Settled::new(config)?;
+    let (settled, opened) = if config.kept {
+        let kept = Kept::receive().map_err(doing("hearing from the keeper at standard input"))?;
+        kept.opened(config)?
+    } else {
+        let settled = Settled::new(config, load_rules(config)?, load_key_file(config)?)?;
+        let opened = Opened::new(config, &settled)?;
+        (settled, opened)
+    };
     control::block_signals().map_err(doing("blocking signals"))?;
-    let opened = Opened::new(config, &settled)?;
-    let sandbox = close_sandbox(config, &settled)?;
+    let sandbox = close_sandbox(config, &settled, None)?;
     let Opened { uplink, engine, vmm, door, listener, control_file, uplink_file, log } = opened;
     let observer =
         DecisionLog::start(settled.nic.clone(), log).map_err(doing("starting the decision log"))?;
@@ -122,20 +135,30 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
     });
     let device = device.map_err(doing("starting the data thread"))?;
     sandbox.enter_control_thread().map_err(doing("closing the control thread's sandbox"))?;
+    let mut nic = Running { worker: device.worker(), handover: device.handover(), keeper: None };
+    if let Vmm::Kept(line) = &vmm {
+        nic.keeper = Some(line.try_clone().map_err(doing("holding the keeper's line"))?);
+    }
     if let Some(rules) = settled.rules {
         // Nobody serves frames yet, so none was judged without rules.
         let generation = rules.rules().generation;
-        device.worker().ask(Command::Install(rules))?;
+        if let Reply::Refused(why) = nic.install(rules) {
+            return Err(RunError::Settings(why));
+        }
         log::info!("generation {generation} is enforced");
     }
     let stop = EventFd::new(EFD_NONBLOCK).map_err(doing("making an eventfd"))?;
-    let nic = Box::new(Running { worker: device.worker(), handover: device.handover() });
+    let nic = Box::new(nic);
     let told = stop.try_clone().map_err(doing("making an eventfd"))?;
     let control = Control::new(settled.nic, nic, listener, config.rules.clone(), told);
     start_control(control.map_err(doing("starting the control thread"))?, &stop)?;
     let served = match vmm {
         Vmm::Listening(socket) => device.serve_on(socket, door, &stop),
         Vmm::At(path) => device.serve_at(&path, door, &stop),
+        Vmm::Kept(line) => {
+            line.say(&Word::Ready, &[]).map_err(doing("telling the keeper"))?;
+            device.serve_kept(&line, door, &stop)
+        }
     };
     drop(device);
     drop((control_file, uplink_file));
@@ -152,11 +175,11 @@ struct Settled {
 }
 
 impl Settled {
-    fn new(config: &DeviceConfig) -> Result<Self, RunError> {
-        let rules = match &config.rules {
-            Some(path) => Some(rules_file::load_prepared(path, 0)?),
-            None => None,
-        };
+    fn new(
+        config: &DeviceConfig,
+        rules: Option<Arc<PreparedRules>>,
+        key: Option<Key>,
+    ) -> Result<Self, RunError> {
         let identity = rules.as_ref().map(|rules| &rules.rules().nic);
         let named = identity.map(|identity| &identity.id);
         let nic = match (&config.nic, named) {
@@ -176,15 +199,24 @@ impl Settled {
             (mac, own) => mac.or(own),
         };
         let control = config.control.clone().unwrap_or_else(|| default_control(&nic));
-        let key = config.state_key.as_deref().map(load_key).transpose()?;
         Ok(Self { nic, mac, rules, key, control })
     }
+}
+
+fn load_rules(config: &DeviceConfig) -> Result<Option<Arc<PreparedRules>>, RunError> {
+    Ok(config.rules.as_deref().map(|path| rules_file::load_prepared(path, 0)).transpose()?)
+}
+
+fn load_key_file(config: &DeviceConfig) -> Result<Option<Key>, RunError> {
+    Ok(config.state_key.as_deref().map(load_key).transpose()?)
 }
 
 /// Where the VMM is.
 enum Vmm {
     Listening(Socket),
     At(PathBuf),
+    /// Behind a keeper.
+    Kept(Line),
 }
 
 /// Everything that needs privileges to be opened.
@@ -194,7 +226,7 @@ struct Opened {
     vmm: Vmm,
     door: Doorway,
     listener: std::os::unix::net::UnixListener,
-    control_file: SocketFile,
+    control_file: Option<SocketFile>,
     uplink_file: Option<SocketFile>,
     log: Box<dyn Write + Send>,
 }
@@ -205,14 +237,7 @@ impl Opened {
         let (listener, control_file) = control::bind(&settled.control)?;
         let uplink = uplink::open(&config.uplink, &settled.nic, config.mtu)?;
         let engine = engine(config, uplink.mtu()).map_err(doing("/dev/urandom"))?;
-        let uplink_file = match &config.uplink {
-            UplinkChoice::Unix(path) => {
-                Some(SocketFile::of(path).map_err(doing(&path.display().to_string()))?)
-            }
-            UplinkChoice::Tap(_) | UplinkChoice::Bridge(_) | UplinkChoice::TapFd(_) | UplinkChoice::Null => {
-                None
-            }
-        };
+        let uplink_file = uplink_file(config)?;
         let vmm = if config.client {
             Vmm::At(config.socket.clone())
         } else {
@@ -226,11 +251,29 @@ impl Opened {
             }
             None => Box::new(io::stderr()),
         };
+        let control_file = Some(control_file);
         Ok(Self { uplink, engine, vmm, door, listener, control_file, uplink_file, log })
     }
 }
 
-fn close_sandbox(config: &DeviceConfig, settled: &Settled) -> Result<Sandbox, RunError> {
+/// The uplink's socket, if it is one.
+fn uplink_file(config: &DeviceConfig) -> Result<Option<SocketFile>, RunError> {
+    match &config.uplink {
+        UplinkChoice::Unix(path) => {
+            Ok(Some(SocketFile::of(path).map_err(doing(&path.display().to_string()))?))
+        }
+        UplinkChoice::Tap(_) | UplinkChoice::Bridge(_) | UplinkChoice::TapFd(_) | UplinkChoice::Null => {
+            Ok(None)
+        }
+    }
+}
+
+/// Gives up what is not needed to serve, or to start the program `starts` again and again.
+fn close_sandbox(
+    config: &DeviceConfig,
+    settled: &Settled,
+    starts: Option<&Path>,
+) -> Result<Sandbox, RunError> {
     let door = door_of(&settled.control);
     let mut sockets: Vec<&Path> = vec![&settled.control, &door];
     if !config.client {
@@ -257,6 +300,7 @@ fn close_sandbox(config: &DeviceConfig, settled: &Settled) -> Result<Sandbox, Ru
         connects: true,
         uplink_listens: config.uplink.listens(),
         open_files: OPEN_FILES,
+        starts,
     });
     let sandbox = sandbox.map_err(|error| {
         let lacking = matches!(error, SandboxError::Missing(_));
@@ -312,9 +356,18 @@ fn start_control(control: Control, stop: &EventFd) -> Result<(), RunError> {
 struct Running {
     worker: WorkerHandle,
     handover: Option<Arc<Handover>>,
+    /// Who holds the rules in force for the next worker.
+    keeper: Option<Line>,
 }
 
 impl Running {
+    /// Leaves the rules with the keeper, before anybody hears that they are in force: then they outlive this process.
+    fn leave(&self, rules: &PreparedRules) -> io::Result<()> {
+        let Some(keeper) = &self.keeper else { return Ok(()) };
+        let written = keeper::rules::write_down(rules.rules(), boot_time())?;
+        keeper.say(&Word::Rules, &[written.as_fd()])
+    }
+
     fn tell(&self, command: Command) -> Reply {
         self.worker.ask(command).unwrap_or_else(|gone| Reply::Refused(gone.to_string()))
     }
@@ -322,7 +375,15 @@ impl Running {
 
 impl Nic for Running {
     fn install(&self, rules: Arc<PreparedRules>) -> Reply {
-        self.tell(Command::Install(rules))
+        let reply = self.tell(Command::Install(Arc::clone(&rules)));
+        if let Reply::Enforced(generation) = reply
+            && let Err(error) = self.leave(&rules)
+        {
+            return Reply::Refused(format!(
+                "generation {generation} is in force, but would not outlive this process: {error}"
+            ));
+        }
+        reply
     }
 
     fn ask(&self, request: Request) -> Reply {

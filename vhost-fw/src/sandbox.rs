@@ -108,6 +108,8 @@ pub struct Plan<'a> {
     pub uplink_listens: bool,
     /// Most open descriptors.
     pub open_files: u64,
+    /// The program it starts again and again, if any; sockets may be made in its `writable` folders then.
+    pub starts: Option<&'a Path>,
 }
 
 /// A sandbox that is closed as far as the whole process goes, with the filters for its threads.

@@ -17,11 +17,13 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::backend::Backend;
 use crate::device::{Device, End};
+use crate::keeper::line::{Line, Word};
 use crate::queue::memory::{CurrentMemory, Memory};
 use crate::vring::{Ring, with_rings};
 use crate::worker::Rings;
 
 mod doorway;
+pub(crate) mod message;
 mod socket;
 
 pub use doorway::{Doorway, door_of};
@@ -126,6 +128,33 @@ impl Device {
                 Woken::Stop => return Ok(()),
                 Woken::End => return Err(self.ended()),
                 Woken::Other | Woken::Timeout => {}
+            }
+        }
+    }
+
+    /// As [`Device::serve`], of the VMMs whose connections a keeper passes on, until the keeper is gone.
+    pub(crate) fn serve_kept(
+        &self,
+        line: &Line,
+        mut door: Doorway,
+        stop: &EventFd,
+    ) -> Result<(), ServeError> {
+        let waiter = self.waiter(stop)?;
+        waiter.add(line.as_raw_fd(), Woken::Other)?;
+        loop {
+            match waiter.wait(-1)? {
+                Woken::Stop => return Ok(()),
+                Woken::End => return Err(self.ended()),
+                Woken::Timeout => {}
+                Woken::Other => match line.receive()? {
+                    Some((Word::Vmm, descriptors)) => {
+                        for vmm in descriptors {
+                            self.attend(&UnixStream::from(vmm), &mut door, stop)?;
+                        }
+                    }
+                    Some((Word::Start(_) | Word::Ready | Word::Rules, _)) => {}
+                    None => return Ok(()),
+                },
             }
         }
     }

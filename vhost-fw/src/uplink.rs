@@ -14,7 +14,7 @@ mod unix;
 mod vectored;
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -82,6 +82,41 @@ pub fn open(choice: &UplinkChoice, nic: &NicId, mtu: Option<u16>) -> Result<Box<
         UplinkChoice::TapFd(fd) => Box::new(Tap::adopt(*fd, mtu)?),
         UplinkChoice::Null => Box::new(Null::new(mtu)),
         UplinkChoice::Unix(path) => Box::new(Unix::listen(path, mtu)?),
+    })
+}
+
+/// An uplink that is open and that nobody uses yet.
+pub(crate) struct Held {
+    /// Its tap or listening socket; null has none.
+    pub(crate) fd: Option<OwnedFd>,
+    /// Its MTU, in bytes.
+    pub(crate) mtu: u16,
+}
+
+/// As [`open`], for another process that will use it.
+pub(crate) fn hold(choice: &UplinkChoice, nic: &NicId, mtu: Option<u16>) -> Result<Held, UplinkError> {
+    let tap = match choice {
+        UplinkChoice::Tap(name) => Tap::open(name, mtu)?,
+        UplinkChoice::Bridge(bridge) => bridge::open(bridge, nic, mtu)?,
+        UplinkChoice::TapFd(fd) => Tap::adopt(*fd, mtu)?,
+        UplinkChoice::Null => return Ok(Held { fd: None, mtu: mtu.unwrap_or(MTU_DEFAULT) }),
+        UplinkChoice::Unix(path) => {
+            return Ok(Held { fd: Some(Unix::bind(path)?), mtu: mtu.unwrap_or(MTU_DEFAULT) });
+        }
+    };
+    let mtu = tap.mtu();
+    Ok(Held { fd: Some(tap.into_fd()), mtu })
+}
+
+/// What another process holds, for this one to use.
+pub(crate) fn take(choice: &UplinkChoice, held: Held) -> Result<Box<dyn Uplink>, UplinkError> {
+    Ok(match (choice, held.fd) {
+        (UplinkChoice::Unix(path), Some(listener)) => Box::new(Unix::on(listener, path, Some(held.mtu))?),
+        (UplinkChoice::Tap(_) | UplinkChoice::Bridge(_) | UplinkChoice::TapFd(_), Some(tap)) => {
+            Box::new(Tap::again(tap, held.mtu)?)
+        }
+        // Without a descriptor nothing leaves.
+        (_, None) | (UplinkChoice::Null, Some(_)) => Box::new(Null::new(Some(held.mtu))),
     })
 }
 

@@ -315,6 +315,7 @@ fn inside(row: &Row, dir: &Path) -> ! {
         connects: row.who == Who::Client,
         uplink_listens: row.who == Who::ListeningData,
         open_files: 64,
+        starts: None,
     })
     .unwrap();
     if row.by_landlock && sandbox.degraded().contains(&Degraded::Landlock) {

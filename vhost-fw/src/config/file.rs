@@ -28,6 +28,7 @@ const KEYS: &[&str] = &[
     "max-connections",
     "state-key",
     "restore",
+    "keeper",
     "poll",
     "pin",
     "decision-log",
@@ -58,6 +59,7 @@ fn settings(document: &Node<'_>, problems: &mut Problems) -> Option<DeviceArgs> 
     let decision_log = path(&fields, "decision-log", problems);
     let client = fields.get("client").and_then(|node| read::boolean(node, "client", problems));
     let poll = fields.get("poll").and_then(|node| read::boolean(node, "poll", problems));
+    let keeper = fields.get("keeper").and_then(|node| read::boolean(node, "keeper", problems));
     let open = fields.get("allow-missing-sandbox");
     let open = open.and_then(|node| read::boolean(node, "allow-missing-sandbox", problems));
     let tap_fd =
@@ -88,6 +90,8 @@ fn settings(document: &Node<'_>, problems: &mut Problems) -> Option<DeviceArgs> 
         restore: fields
             .get("restore")
             .and_then(|node| read::parsed(node, "restore", "revalidate, refuse or empty", problems)),
+        keeper: keeper.unwrap_or_default(),
+        kept: false,
         poll: poll.unwrap_or_default(),
         pin,
         decision_log,

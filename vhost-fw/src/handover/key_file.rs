@@ -28,6 +28,11 @@ pub enum KeyFileError {
 /// # Errors
 /// See [`KeyFileError`].
 pub fn load_key(path: &Path) -> Result<Key, KeyFileError> {
+    load_secret(path).map(|secret| Key::new(&secret))
+}
+
+/// What is in the file of `--state-key`.
+pub(crate) fn load_secret(path: &Path) -> Result<[u8; KEY_LEN], KeyFileError> {
     let unreadable = |error| KeyFileError::Unreadable(path.to_owned(), error);
     let mut file = File::open(path).map_err(unreadable)?;
     let mode = file.metadata().map_err(unreadable)?.mode();
@@ -36,8 +41,7 @@ pub fn load_key(path: &Path) -> Result<Key, KeyFileError> {
     }
     let mut secret = Vec::new();
     file.by_ref().take(KEY_LEN as u64 + 1).read_to_end(&mut secret).map_err(unreadable)?;
-    let secret: Result<[u8; KEY_LEN], _> = secret.try_into();
-    secret.map(|secret| Key::new(&secret)).map_err(|_| KeyFileError::WrongLength(path.to_owned()))
+    secret.try_into().map_err(|_| KeyFileError::WrongLength(path.to_owned()))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::{RunError, Settled, folder_of};
+use super::{RunError, Settled, folder_of, load_key_file, load_rules};
 use crate::config::DeviceConfig;
 use crate::control::require_free;
 use crate::uplink::UplinkChoice;
@@ -14,7 +14,7 @@ use crate::uplink::UplinkChoice;
 /// # Errors
 /// The first thing that would keep the device from starting.
 pub fn check(config: &DeviceConfig) -> Result<String, RunError> {
-    let settled = Settled::new(config)?;
+    let settled = Settled::new(config, load_rules(config)?, load_key_file(config)?)?;
     if !config.client {
         require_folder("--socket", &config.socket)?;
         require_free(&config.socket)?;

@@ -15,6 +15,19 @@ use super::{Degraded, Plan, SandboxError, lacking};
 /// What is asked of the kernel: Linux 6.12. Older ones close less and say so.
 const ASKED: ABI = ABI::V6;
 
+/// What a program reads until it confines itself: its libraries and their loader, who it is, what is random.
+const NEEDED_TO_START: &[(&str, BitFlags<AccessFs>)] = &[
+    ("/lib", make_bitflags!(AccessFs::{Execute | ReadFile | ReadDir})),
+    ("/lib64", make_bitflags!(AccessFs::{Execute | ReadFile | ReadDir})),
+    ("/usr/lib", make_bitflags!(AccessFs::{Execute | ReadFile | ReadDir})),
+    ("/etc/ld.so.cache", make_bitflags!(AccessFs::{ReadFile})),
+    ("/etc/passwd", make_bitflags!(AccessFs::{ReadFile})),
+    ("/proc", make_bitflags!(AccessFs::{ReadFile | ReadDir})),
+    ("/sys/fs/cgroup", make_bitflags!(AccessFs::{ReadFile | ReadDir})),
+    ("/dev/urandom", make_bitflags!(AccessFs::{ReadFile})),
+    ("/dev/null", make_bitflags!(AccessFs::{ReadFile | WriteFile})),
+];
+
 /// Confines the process to the plan's folders.
 pub(super) fn close(plan: &Plan<'_>) -> Result<Option<Degraded>, SandboxError> {
     let mut ruleset = everything_closed().map_err(refused)?;
@@ -25,6 +38,14 @@ pub(super) fn close(plan: &Plan<'_>) -> Result<Option<Degraded>, SandboxError> {
         let access =
             make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile | Truncate | MakeReg | RemoveFile});
         ruleset = reach(ruleset, folder, access)?;
+    }
+    if let Some(program) = plan.starts {
+        ruleset = reach(ruleset, program, make_bitflags!(AccessFs::{Execute | ReadFile}))?;
+        for (place, access) in NEEDED_TO_START {
+            if Path::new(place).exists() {
+                ruleset = reach(ruleset, Path::new(place), *access)?;
+            }
+        }
     }
     match ruleset.restrict_self().map_err(refused)?.ruleset {
         RulesetStatus::FullyEnforced => Ok(None),

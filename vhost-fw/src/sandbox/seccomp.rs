@@ -63,6 +63,7 @@ const CONTROL: &[c_long] = &[
     libc::SYS_timerfd_create,
     libc::SYS_timerfd_settime,
     libc::SYS_signalfd4,
+    libc::SYS_memfd_create,
     libc::SYS_openat,
     libc::SYS_fstat,
     libc::SYS_newfstatat,

@@ -16,7 +16,8 @@ use super::ServeError;
 pub struct Socket {
     listener: Listener,
     path: PathBuf,
-    inode: u64,
+    /// Of its file, which a socket of somebody else's does not take away.
+    inode: Option<u64>,
 }
 
 impl Socket {
@@ -36,7 +37,12 @@ impl Socket {
         Self::put_in_place(path).map_err(|source| ServeError::Socket { path: path.to_owned(), source })
     }
 
-    pub(super) fn listener(&mut self) -> &mut Listener {
+    /// A socket whose file is another process's to keep.
+    pub(crate) fn inherited(listener: UnixListener, path: PathBuf) -> Self {
+        Self { listener: Listener::from(listener), path, inode: None }
+    }
+
+    pub(crate) fn listener(&mut self) -> &mut Listener {
         &mut self.listener
     }
 
@@ -54,14 +60,14 @@ impl Socket {
         fs::set_permissions(&new, Permissions::from_mode(0o600))?;
         let inode = fs::symlink_metadata(&new)?.ino();
         fs::rename(&new, path)?;
-        Ok(Self { listener: Listener::from(listener), path: path.to_owned(), inode })
+        Ok(Self { listener: Listener::from(listener), path: path.to_owned(), inode: Some(inode) })
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
         // Only our own: a successor may have put its socket there.
-        if fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|metadata| Some(metadata.ino()) == self.inode) {
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -93,6 +93,15 @@ impl Tap {
         Self::new(owned, &attached.name, mtu)
     }
 
+    /// A tap that was opened and set up here, by the process before us.
+    pub(super) fn again(fd: OwnedFd, mtu: u16) -> Result<Self, UplinkError> {
+        Self::new(fd, "(the keeper's)", mtu)
+    }
+
+    pub(super) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     fn new(fd: OwnedFd, name: &str, mtu: u16) -> Result<Self, UplinkError> {
         let step = |step| move |source| UplinkError::Tap { name: name.to_owned(), step, source };
         tun::set_header(fd.as_fd()).map_err(step("making the virtio-net header 12 bytes long"))?;

@@ -45,6 +45,11 @@ impl Unix {
     /// # Errors
     /// See [`UplinkError`].
     pub fn listen(path: &Path, mtu: Option<u16>) -> Result<Self, UplinkError> {
+        Self::on(Self::bind(path)?, path, mtu)
+    }
+
+    /// The listening socket at `path`.
+    pub(super) fn bind(path: &Path) -> Result<OwnedFd, UplinkError> {
         let step = |step| {
             move |error: Errno| UplinkError::Socket { path: path.to_owned(), step, source: error.into() }
         };
@@ -55,6 +60,14 @@ impl Unix {
         // Nobody connects between here and `listen`.
         rustix::fs::chmod(path, Mode::RUSR | Mode::WUSR).map_err(step("making it private"))?;
         rustix::net::listen(&listener, 1).map_err(step("listening"))?;
+        Ok(listener)
+    }
+
+    /// As [`Unix::listen`], on a socket that listens already.
+    pub(super) fn on(listener: OwnedFd, path: &Path, mtu: Option<u16>) -> Result<Self, UplinkError> {
+        let step = |step| {
+            move |error: Errno| UplinkError::Socket { path: path.to_owned(), step, source: error.into() }
+        };
         let watch = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(step("making the epoll"))?;
         watch_also(&watch, &listener).map_err(step("watching it"))?;
         let mtu = mtu.unwrap_or(MTU_DEFAULT);

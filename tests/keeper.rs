@@ -1,0 +1,225 @@
+//! A keeper and its worker as the programs they are: the worker dies, and the VMM sees nothing of it.
+//!
+//! The guest and its VMM are played by hand, the wire is a socket of records, and no privilege is needed.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a panic here is the report")]
+
+use std::fs::{self, Permissions};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fw_tests::device::{CLOSED, PLAIN, RULES, dns, echo, udp};
+use fw_tests::firewall::{Firewall, Uplink};
+use fw_tests::guest::{Guest, Layout, PATIENCE, RX, TX, Vmm};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::{Pid, Signal, kill_process};
+use vhost::VhostBackend;
+use vhost::vhost_user::VhostUserFrontend;
+
+struct Site {
+    firewall: Firewall,
+    wire: PathBuf,
+    peer: Option<OwnedFd>,
+    _folder: tempfile::TempDir,
+}
+
+impl Site {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // The NIC's own user passes through.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        let wire = folder.path().join("wire.sock");
+        let uplink = Uplink::Unix(wire.clone());
+        let firewall = Firewall::start_with("web-1", RULES, uplink, &["--keeper"], folder.path());
+        let firewall = firewall.unwrap_or_else(|error| panic!("{error:?}"));
+        Self { firewall, wire, peer: None, _folder: folder }
+    }
+
+    fn boot(&self, vmm: Vmm) -> Guest {
+        Guest::boot(&self.firewall.socket(), vmm, &[])
+            .unwrap_or_else(|error| panic!("{error}; the firewall says:\n{}", self.firewall.log_tail()))
+    }
+
+    fn worker(&self) -> u32 {
+        let keeper = self.firewall.id();
+        let children = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).unwrap();
+        let mut children = children.split_whitespace();
+        let worker = children.next().unwrap_or_else(|| panic!("no worker")).parse().unwrap();
+        assert_eq!(children.next(), None, "one worker at a time");
+        worker
+    }
+
+    /// Kills the worker and waits until another one serves.
+    fn kill_worker(&mut self) -> Duration {
+        let (before, begin) = (self.worker(), Instant::now());
+        signal(before, Signal::KILL);
+        self.peer = None;
+        self.wait(|site| site.firewall.stats().is_ok() && site.worker() != before);
+        begin.elapsed()
+    }
+
+    fn wait(&self, until: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + 4 * PATIENCE;
+        while !until(self) {
+            assert!(Instant::now() < end, "it takes too long: {}", self.firewall.log_tail());
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// The far end of the wire; one that the last worker had is connected anew.
+    fn peer(&mut self) -> &OwnedFd {
+        let path = self.wire.clone();
+        self.peer.get_or_insert_with(|| connect(&path))
+    }
+
+    /// The next frame on the wire within `patience`.
+    fn arrives(&mut self, patience: Duration) -> Option<Vec<u8>> {
+        let end = Instant::now() + patience;
+        let mut record = vec![0; 70_000];
+        while Instant::now() < end {
+            match rustix::net::recv(self.peer(), record.as_mut_slice(), RecvFlags::DONTWAIT) {
+                Ok((_, length)) if length > 12 => return Some(record[12..length].to_vec()),
+                _ => thread::sleep(Duration::from_millis(1)),
+            }
+        }
+        None
+    }
+
+    /// What is allowed passes both ways, and what is denied does not.
+    fn all_is_well(&mut self, guest: &mut Guest) {
+        self.peer();
+        // A worker takes its peer when it is woken next: by the first frame, which may find no room.
+        let frame = dns(b"still here");
+        let end = Instant::now() + 4 * PATIENCE;
+        loop {
+            guest.send(PLAIN, &frame, Layout::Linear).unwrap();
+            if let Some(seen) = self.arrives(Duration::from_millis(200)) {
+                assert_eq!(seen, frame, "what is denied never passes");
+                break;
+            }
+            assert!(Instant::now() < end, "nothing passes any more: {}", self.firewall.log_tail());
+        }
+        guest.send(PLAIN, &udp(true, 54, b"denied"), Layout::Linear).unwrap();
+        guest.send(PLAIN, &frame, Layout::Linear).unwrap();
+        assert_eq!(self.arrives(PATIENCE), Some(frame));
+        let frame = echo(b"and back");
+        guest.post_buffers(1, 2048).unwrap();
+        let record = [&[0; 12], frame.as_slice()].concat();
+        rustix::net::send(self.peer(), &record, SendFlags::empty()).unwrap();
+        assert_eq!(guest.receive().unwrap().1, frame);
+    }
+
+    fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.firewall.id())).unwrap().count()
+    }
+}
+
+fn connect(path: &Path) -> OwnedFd {
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .unwrap();
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
+    socket
+}
+
+fn signal(process: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(process).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+fn is_alive(process: u32) -> bool {
+    fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[test]
+fn a_vmm_sees_nothing_of_a_worker_that_is_killed_again_and_again() {
+    for vmm in [Vmm::CloudHypervisor, Vmm::Qemu] {
+        let mut site = Site::new();
+        let mut guest = site.boot(vmm);
+        site.all_is_well(&mut guest);
+        site.kill_worker();
+        site.all_is_well(&mut guest);
+        let descriptors = site.descriptors();
+        for _ in 0..8 {
+            site.kill_worker();
+            site.all_is_well(&mut guest);
+        }
+        assert_eq!(site.descriptors(), descriptors, "descriptors leak");
+        // The connection is the first one still, and a VMM may go and come as ever.
+        guest.frontend.get_features().unwrap();
+        let mut guest = guest.reconnect(&site.firewall.socket()).unwrap();
+        site.all_is_well(&mut guest);
+    }
+}
+
+#[test]
+fn a_request_is_answered_once_whatever_became_of_the_worker_that_had_it() {
+    type Ask = fn(&mut Guest);
+    let requests: [(&str, Ask); 9] = [
+        ("GET_FEATURES", |guest| drop(guest.frontend.get_features().unwrap())),
+        ("SET_FEATURES", |guest| guest.frontend.set_features(guest.features).unwrap()),
+        ("GET_PROTOCOL_FEATURES", |guest| drop(guest.frontend.get_protocol_features().unwrap())),
+        ("GET_QUEUE_NUM", |guest| assert_eq!(guest.frontend.get_queue_num().unwrap(), 2)),
+        ("GET_CONFIG", |guest| assert_eq!(guest.config().unwrap()[..6], [0x52, 0x54, 0, 0, 0, 1])),
+        ("SET_MEM_TABLE", |guest| guest.set_memory_again().unwrap()),
+        ("SET_VRING_NUM", |guest| guest.frontend.set_vring_num(TX, 256).unwrap()),
+        ("SET_VRING_ENABLE off", |guest| guest.frontend.set_vring_enable(RX, false).unwrap()),
+        ("SET_VRING_ENABLE on", |guest| guest.frontend.set_vring_enable(RX, true).unwrap()),
+    ];
+    let mut site = Site::new();
+    let mut guest = site.boot(Vmm::CloudHypervisor);
+    for (name, ask) in requests {
+        let worker = site.worker();
+        // It can take the request no more, and dies with it.
+        signal(worker, Signal::STOP);
+        thread::scope(|scope| {
+            scope.spawn(|| ask(&mut guest));
+            thread::sleep(Duration::from_millis(30));
+            signal(worker, Signal::KILL);
+        });
+        site.peer = None;
+        assert_ne!(site.worker(), worker, "{name}");
+        if name != "SET_VRING_ENABLE off" {
+            site.all_is_well(&mut guest);
+        }
+    }
+}
+
+#[test]
+fn acknowledged_rules_outlive_their_worker() {
+    let mut site = Site::new();
+    let mut guest = site.boot(Vmm::CloudHypervisor);
+    site.all_is_well(&mut guest);
+    site.firewall.install(&format!("generation: 9\n{CLOSED}")).unwrap();
+    for _ in 0..3 {
+        site.kill_worker();
+        assert_eq!(site.firewall.stats().unwrap()["generation"], 9);
+        site.peer();
+        for _ in 0..5 {
+            guest.send(PLAIN, &dns(b"no more"), Layout::Linear).unwrap();
+            guest.send(PLAIN, &udp(true, 54, b"denied"), Layout::Linear).unwrap();
+        }
+        assert_eq!(site.arrives(Duration::from_millis(100)), None);
+        assert!(site.firewall.drops().unwrap().values().sum::<u64>() >= 10, "they were judged");
+    }
+}
+
+#[test]
+fn keeper_and_worker_end_together() {
+    let site = Site::new();
+    let (keeper, worker) = (site.firewall.id(), site.worker());
+    signal(keeper, Signal::TERM);
+    site.wait(|_| !is_alive(worker) && !is_alive(keeper));
+
+    let mut site = Site::new();
+    let guest = site.boot(Vmm::CloudHypervisor);
+    let worker = site.worker();
+    site.firewall.kill();
+    site.wait(|_| !is_alive(worker));
+    site.firewall.revive().unwrap();
+    site.peer = None;
+    let mut guest = guest.reconnect(&site.firewall.socket()).unwrap();
+    site.all_is_well(&mut guest);
+}

@@ -1,0 +1,398 @@
+//! A small process before the worker: what a VMM must not lose when the worker dies.
+//!
+//! Holds the VMM's connection and what was set up on it, the sockets, the uplink and the rules in force; starts a
+//! worker, passes the VMM's messages on one by one, and tells a new worker everything again. Knows message heads.
+//! Never touches a frame and never maps guest memory.
+
+mod child;
+pub(crate) mod line;
+pub(crate) mod rules;
+mod setup;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use conn_snapshot::KEY_LEN;
+use nix::sys::signal::Signal as Told;
+use nix::sys::signalfd::SignalFd;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
+
+use crate::serve::message::Message;
+use crate::uplink::Held;
+use child::Worker;
+use line::{Start, Word};
+use setup::{GET_FEATURES, Setup};
+
+/// How long a worker may take until it serves.
+const START_MAX: Duration = Duration::from_secs(20);
+/// How long the rest of a message, or room for one, may take.
+const MESSAGE_MAX: Duration = Duration::from_secs(5);
+/// A worker that lived this long did not die of its start.
+const LIVED: Duration = Duration::from_millis(500);
+/// The longest wait before the next try.
+const BACK_OFF_MAX: Duration = Duration::from_millis(500);
+/// How long after its connection a dead worker's line may take to end.
+const LINE_ENDS: Duration = Duration::from_millis(200);
+
+/// How the NIC ended.
+#[derive(Debug)]
+pub(crate) enum Over {
+    /// It was told to.
+    Stopped,
+    /// The worker's exit code says that there is no going on.
+    Code(u8),
+}
+
+/// The uplink is gone: a new worker would find the same.
+const UPLINK_GONE: i32 = 75;
+
+/// What the keeper holds.
+pub(crate) struct Keeper {
+    pub(crate) program: PathBuf,
+    pub(crate) vmms: UnixListener,
+    pub(crate) control: UnixListener,
+    pub(crate) door: UnixListener,
+    pub(crate) uplink: Held,
+    pub(crate) key: Option<[u8; KEY_LEN]>,
+    pub(crate) rules: Option<OwnedFd>,
+    pub(crate) signals: SignalFd,
+}
+
+/// One VMM: its connection, that to the worker, and what lies between.
+struct Relay {
+    vmm: UnixStream,
+    worker: UnixStream,
+    setup: Setup,
+    /// The request that was not answered yet. Nothing else passes meanwhile.
+    asked: Option<Message>,
+}
+
+/// What ended a wait.
+enum Event {
+    Signal,
+    Line,
+    Vmm,
+    Worker,
+    Timeout,
+}
+
+impl Keeper {
+    /// Serves until told to stop, or until a worker says that there is no going on.
+    ///
+    /// # Errors
+    /// Waiting failed. What a VMM or a worker does is no error.
+    pub(crate) fn serve(mut self) -> io::Result<Over> {
+        let mut worker = match self.started(None)? {
+            Ok(worker) => worker,
+            Err(over) => return Ok(over),
+        };
+        let mut relay: Option<Relay> = None;
+        loop {
+            let event = self.wait(Some(&worker), relay.as_ref(), None)?;
+            let alive = match event {
+                Event::Signal if self.stops(Some(&worker)) => {
+                    drop(relay);
+                    worker.end()?;
+                    return Ok(Over::Stopped);
+                }
+                Event::Signal | Event::Timeout => true,
+                Event::Line => self.heard(&worker),
+                Event::Vmm if relay.is_none() => {
+                    relay = self.welcome(&worker);
+                    true
+                }
+                Event::Vmm => {
+                    if relay.as_mut().is_some_and(|relay| !relay.from_vmm()) {
+                        log::info!("the VMM is gone");
+                        relay = None;
+                    }
+                    true
+                }
+                Event::Worker => match relay.as_mut().map(Relay::from_worker) {
+                    Some(Carried::Ended) if self.line_ends(&worker) => false,
+                    Some(Carried::Ended | Carried::Broken) => {
+                        log::warn!("the worker closed the connection to the VMM");
+                        relay = None;
+                        true
+                    }
+                    Some(Carried::On) | None => true,
+                },
+            };
+            if !alive {
+                worker = match self.replaced(worker, &mut relay)? {
+                    Ok(worker) => worker,
+                    Err(over) => return Ok(over),
+                };
+            }
+        }
+    }
+
+    /// A new worker in the place of one that died, which knows everything that was set up.
+    fn replaced(&mut self, dead: Worker, relay: &mut Option<Relay>) -> io::Result<Result<Worker, Over>> {
+        let died = Instant::now();
+        let mut wait = if dead.since.elapsed() < LIVED { Duration::from_millis(10) } else { Duration::ZERO };
+        let mut dead = Some(dead);
+        loop {
+            if let Some(dead) = dead.take() {
+                let status = dead.end()?;
+                log::error!("the worker died ({status}); the VMM is not told, a new one starts");
+                if status.code() == Some(UPLINK_GONE) {
+                    return Ok(Err(Over::Code(75)));
+                }
+            }
+            match self.started(Some(wait))? {
+                Err(Over::Stopped) => return Ok(Err(Over::Stopped)),
+                // There are rules that a worker took before: the next may have more luck.
+                Err(Over::Code(code)) => log::error!("the new worker ended with code {code}; trying again"),
+                Ok(worker) => match relay.as_mut().map_or(Ok(()), |relay| relay.restore(&worker)) {
+                    Ok(()) => {
+                        log::warn!("a new worker serves, after {} ms", died.elapsed().as_millis());
+                        return Ok(Ok(worker));
+                    }
+                    Err(error) => {
+                        log::error!("the new worker did not take over: {error}");
+                        dead = Some(worker);
+                    }
+                },
+            }
+            wait = (wait * 2).clamp(Duration::from_millis(10), BACK_OFF_MAX);
+        }
+    }
+
+    /// Starts a worker, after a while, and waits until it serves. It may end before, or the NIC be stopped.
+    fn started(&mut self, after: Option<Duration>) -> io::Result<Result<Worker, Over>> {
+        let begin = Instant::now() + after.unwrap_or_default();
+        while Instant::now() < begin {
+            if matches!(self.wait(None, None, Some(begin))?, Event::Signal) && self.stops(None) {
+                return Ok(Err(Over::Stopped));
+            }
+        }
+        let start = Start {
+            key: self.key,
+            mtu: self.uplink.mtu,
+            uplink: self.uplink.fd.is_some(),
+            rules: self.rules.is_some(),
+        };
+        let held: Vec<BorrowedFd<'_>> = [self.control.as_fd(), self.door.as_fd()]
+            .into_iter()
+            .chain(self.uplink.fd.as_ref().map(AsFd::as_fd))
+            .chain(self.rules.as_ref().map(AsFd::as_fd))
+            .collect();
+        let worker = Worker::start(&self.program, start, &held)?;
+        let end = Instant::now() + START_MAX;
+        loop {
+            match self.wait(Some(&worker), None, Some(end))? {
+                Event::Signal if self.stops(Some(&worker)) => {
+                    worker.end()?;
+                    return Ok(Err(Over::Stopped));
+                }
+                Event::Line => match worker.line.receive() {
+                    Ok(Some((Word::Ready, _))) => return Ok(Ok(worker)),
+                    Ok(Some((Word::Rules, sent))) => {
+                        self.rules = sent.into_iter().next().or(self.rules.take())
+                    }
+                    Ok(Some((Word::Start(_) | Word::Vmm, _))) => {}
+                    Ok(None) | Err(_) => {
+                        let code = worker.end()?.code().and_then(|code| u8::try_from(code).ok());
+                        return Ok(Err(Over::Code(code.unwrap_or(1))));
+                    }
+                },
+                Event::Timeout if Instant::now() >= end => {
+                    worker.end()?;
+                    return Ok(Err(Over::Code(1)));
+                }
+                Event::Signal | Event::Timeout | Event::Vmm | Event::Worker => {}
+            }
+        }
+    }
+
+    /// Waits for what is open. While a request is under way the VMM is not read; while there is no worker that serves
+    /// (`until` is given) nobody is welcomed.
+    fn wait(
+        &self,
+        worker: Option<&Worker>,
+        relay: Option<&Relay>,
+        until: Option<Instant>,
+    ) -> io::Result<Event> {
+        let mut files = vec![(self.signals.as_fd(), Event::Signal)];
+        files.extend(worker.map(|worker| (worker.line.as_fd(), Event::Line)));
+        match relay {
+            Some(relay) => {
+                files.push((relay.worker.as_fd(), Event::Worker));
+                if relay.asked.is_none() {
+                    files.push((relay.vmm.as_fd(), Event::Vmm));
+                }
+            }
+            None if until.is_none() => files.push((self.vmms.as_fd(), Event::Vmm)),
+            None => {}
+        }
+        let watched: Vec<BorrowedFd<'_>> = files.iter().map(|(file, _)| *file).collect();
+        let ready = readable(&watched, until)?;
+        let first = files.into_iter().zip(ready).find(|(_, ready)| *ready);
+        Ok(first.map_or(Event::Timeout, |((_, event), _)| event))
+    }
+
+    /// Obeys the signals that came; whether the NIC goes down.
+    fn stops(&self, worker: Option<&Worker>) -> bool {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            let number = i32::try_from(signal.ssi_signo).unwrap_or_default();
+            if number != Told::SIGHUP as i32 {
+                log::info!("signal {number}: the NIC goes down");
+                return true;
+            }
+            match worker {
+                Some(worker) => worker.signal(Signal::HUP),
+                None => log::warn!("SIGHUP: no worker serves just now; say it again"),
+            }
+        }
+        false
+    }
+
+    /// Takes a word of the worker's; whether it lives.
+    fn heard(&mut self, worker: &Worker) -> bool {
+        match worker.line.receive() {
+            Ok(Some((Word::Rules, sent))) => {
+                self.rules = sent.into_iter().next().or_else(|| self.rules.take());
+                true
+            }
+            Ok(Some((Word::Start(_) | Word::Vmm | Word::Ready, _))) => true,
+            Ok(None) => false,
+            Err(error) => {
+                log::error!("the worker is not understood: {error}");
+                false
+            }
+        }
+    }
+
+    /// Whether the worker is dead whose connection has ended: then its line ends as well, after its last words.
+    fn line_ends(&mut self, worker: &Worker) -> bool {
+        let end = Instant::now() + LINE_ENDS;
+        let line =
+            |worker: &Worker| readable(&[worker.line.as_fd()], Some(end)).is_ok_and(|ready| ready == [true]);
+        while line(worker) {
+            if !self.heard(worker) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Takes the next VMM and hands its connection to the worker.
+    fn welcome(&mut self, worker: &Worker) -> Option<Relay> {
+        match self.vmms.accept().and_then(|(vmm, _)| Relay::new(vmm, worker)) {
+            Ok(relay) => Some(relay),
+            Err(error) => {
+                log::warn!("no connection came about: {error}");
+                None
+            }
+        }
+    }
+}
+
+/// What became of a message.
+enum Carried {
+    On,
+    /// The worker's end is gone.
+    Ended,
+    /// The VMM's end is, or does not keep to the protocol.
+    Broken,
+}
+
+impl Relay {
+    fn new(vmm: UnixStream, worker: &Worker) -> io::Result<Self> {
+        vmm.set_nonblocking(false)?;
+        vmm.set_read_timeout(Some(MESSAGE_MAX))?;
+        vmm.set_write_timeout(Some(MESSAGE_MAX))?;
+        let connection = handed(worker)?;
+        Ok(Self { vmm, worker: connection, setup: Setup::default(), asked: None })
+    }
+
+    /// Carries one message to the worker; whether the VMM is still there.
+    fn from_vmm(&mut self) -> bool {
+        let carried = Message::read(&self.vmm).and_then(|message| {
+            let Some(message) = message else { return Ok(false) };
+            // A worker that is gone is found out by its end of the connection, and is told again.
+            if let Err(error) = message.send(&self.worker) {
+                log::warn!("a message was not carried to the worker: {error}");
+            }
+            if self.setup.is_answered(&message) {
+                self.asked = Some(message);
+            } else {
+                self.setup.note(message, None)?;
+            }
+            Ok(true)
+        });
+        carried.unwrap_or_else(|error| {
+            log::warn!("a message was not carried on: {error}");
+            false
+        })
+    }
+
+    /// Carries one answer to the VMM.
+    fn from_worker(&mut self) -> Carried {
+        let Ok(Some(answer)) = Message::read(&self.worker) else { return Carried::Ended };
+        let noted = match self.asked.take() {
+            Some(asked) => self.setup.note(asked, Some(&answer)),
+            None => Ok(()),
+        };
+        match noted.and_then(|()| answer.send(&self.vmm)) {
+            Ok(()) => Carried::On,
+            Err(error) => {
+                log::warn!("an answer was not carried on: {error}");
+                Carried::Broken
+            }
+        }
+    }
+
+    /// Tells a new worker everything, and asks it what the last one did not answer.
+    fn restore(&mut self, worker: &Worker) -> io::Result<()> {
+        let connection = handed(worker)?;
+        setup::replay(&self.setup, &connection)?;
+        Message::new(GET_FEATURES, &[]).send(&connection)?;
+        let offered = loop {
+            let ended = || io::Error::other("it ended the connection");
+            let answer = Message::read(&connection)?.ok_or_else(ended)?;
+            // The log is answered always; what it says was said before.
+            if answer.request() == GET_FEATURES {
+                break answer.value().unwrap_or(0);
+            }
+        };
+        let acked = self.setup.acked();
+        if acked & !offered != 0 {
+            let lacks = acked & !offered;
+            return Err(io::Error::other(format!("it lacks features in use ({lacks:#x})")));
+        }
+        if let Some(asked) = &self.asked {
+            asked.send(&connection)?;
+        }
+        self.worker = connection;
+        self.setup.wake();
+        Ok(())
+    }
+}
+
+/// Waits until one of `files` can be read, at most until `end`; which ones can.
+fn readable(files: &[BorrowedFd<'_>], end: Option<Instant>) -> io::Result<Vec<bool>> {
+    let left = end.map(|end| end.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+    let left = left.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
+    let mut polled: Vec<PollFd<'_>> =
+        files.iter().map(|file| PollFd::from_borrowed_fd(*file, PollFlags::IN)).collect();
+    match poll(&mut polled, left.as_ref()) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(polled.iter().map(|file| !file.revents().is_empty()).collect())
+}
+
+/// A connection whose other end the worker has.
+fn handed(worker: &Worker) -> io::Result<UnixStream> {
+    let (near, far) = UnixStream::pair()?;
+    near.set_read_timeout(Some(START_MAX))?;
+    near.set_write_timeout(Some(MESSAGE_MAX))?;
+    worker.hand(&far.into())?;
+    Ok(near)
+}

@@ -1,0 +1,52 @@
+//! The keeper, from settings to its end: opens what needs privileges, gives them up, serves.
+//!
+//! Knows what a worker will be given. Never knows what it does with it.
+
+use std::env;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::{RunError, Settled, close_sandbox, doing, load_rules, uplink_file};
+use crate::config::DeviceConfig;
+use crate::control;
+use crate::handover::load_secret;
+use crate::keeper::{Keeper, Over, rules};
+use crate::serve::door_of;
+use crate::uplink;
+use crate::worker::boot_time;
+
+/// Runs the keeper of a NIC until it is told to stop; the process's exit code. Called while the process has one thread.
+///
+/// # Errors
+/// See [`RunError`].
+pub fn keep(config: &DeviceConfig) -> Result<u8, RunError> {
+    let settled = Settled::new(config, load_rules(config)?, None)?;
+    let key = config.state_key.as_deref().map(load_secret).transpose()?;
+    control::block_signals().map_err(doing("blocking signals"))?;
+    let (control, _control_file) = control::bind(&settled.control)?;
+    let held = uplink::hold(&config.uplink, &settled.nic, config.mtu)?;
+    let _uplink_file = uplink_file(config)?;
+    let (vmms, _socket_file) = control::bind(&config.socket)?;
+    let (door, _door_file) = control::bind(&door_of(&settled.control))?;
+    let written = settled.rules.as_ref().map(|rules| rules::write_down(rules.rules(), boot_time()));
+    let program = env::current_exe().map_err(doing("finding this program"))?;
+    let _sandbox = close_sandbox(config, &settled, Some(&program))?;
+    drop(settled);
+    let own = SigSet::from_iter([Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT]);
+    let signals = SignalFd::with_flags(&own, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC);
+    let keeper = Keeper {
+        program,
+        vmms,
+        control,
+        door,
+        uplink: held,
+        key,
+        rules: written.transpose().map_err(doing("writing the rules down"))?,
+        signals: signals.map_err(|error| doing("making a signalfd")(error.into()))?,
+    };
+    match keeper.serve().map_err(doing("keeping"))? {
+        Over::Stopped => Ok(0),
+        Over::Code(code) => Ok(code),
+    }
+}

@@ -1,0 +1,67 @@
+//! The worker of a keeper: what it does not open but is given.
+//!
+//! Knows the order in which descriptors come. Never knows how they were opened.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+
+use conn_snapshot::Key;
+use fw_engine::PreparedRules;
+
+use super::{Opened, RunError, Settled, Vmm, doing, engine};
+use crate::config::DeviceConfig;
+use crate::keeper::line::{Line, Start, Word};
+use crate::keeper::rules::read_again;
+use crate::serve::{Doorway, door_of};
+use crate::uplink::{self, Held};
+use crate::worker::boot_time;
+
+/// What a keeper gives.
+pub(super) struct Kept {
+    line: Line,
+    control: OwnedFd,
+    door: OwnedFd,
+    uplink: Held,
+    rules: Option<OwnedFd>,
+    key: Option<Key>,
+}
+
+impl Kept {
+    /// Waits for the keeper's first word.
+    pub(super) fn receive() -> io::Result<Self> {
+        let line = Line::inherited()?;
+        let Some((Word::Start(start), given)) = line.receive()? else {
+            return Err(io::Error::other("no keeper is there; leave --kept out"));
+        };
+        let Start { key, mtu, uplink, rules } = start;
+        let mut given = given.into_iter();
+        let mut next = || given.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
+        let (control, door) = (next()?, next()?);
+        let uplink = Held { fd: if uplink { Some(next()?) } else { None }, mtu };
+        let rules = if rules { Some(next()?) } else { None };
+        Ok(Self { line, control, door, uplink, rules, key: key.map(|secret| Key::new(&secret)) })
+    }
+
+    /// The device's parts, as if they had been opened here.
+    pub(super) fn opened(self, config: &DeviceConfig) -> Result<(Settled, Opened), RunError> {
+        let rules = self.rules.map(|written| read_again(written, boot_time()));
+        let rules = rules.transpose().map_err(doing("reading the rules in force"))?;
+        let rules = rules.map(PreparedRules::new).transpose();
+        let rules = rules.map_err(|error| RunError::Settings(error.to_string()))?.map(Arc::new);
+        let settled = Settled::new(config, rules, self.key)?;
+        let mtu = self.uplink.mtu;
+        let opened = Opened {
+            uplink: uplink::take(&config.uplink, self.uplink)?,
+            engine: engine(config, mtu).map_err(doing("/dev/urandom"))?,
+            vmm: Vmm::Kept(self.line),
+            door: Doorway::inherited(UnixListener::from(self.door), door_of(&settled.control)),
+            listener: UnixListener::from(self.control),
+            control_file: None,
+            uplink_file: None,
+            log: Box::new(io::stderr()),
+        };
+        Ok((settled, opened))
+    }
+}
