@@ -82,6 +82,13 @@ const BENCHES: &[Bench] = &[
         run: datapath::tap_64,
     },
     Bench {
+        name: "datapath/price-64",
+        unit: "Mpps",
+        peer_name: "ours without rules: everything passes",
+        own_network: false,
+        run: datapath::price_64,
+    },
+    Bench {
         name: "datapath/tap-64k-tso",
         unit: "kpps",
         peer_name: "writev() of the same parts to a tap",

@@ -48,6 +48,16 @@ pub enum Behind {
     Nothing,
 }
 
+impl Behind {
+    /// How long a conn may take to answer after a move: retransmissions back off. Who expects nothing waits less.
+    fn patience(self) -> Duration {
+        match self {
+            Self::Firewalls | Self::Nothing => Duration::from_secs(20),
+            Self::Forgetful => Duration::from_secs(5),
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self { count: 2, conns: 1000, behind: Behind::Firewalls }
@@ -70,17 +80,18 @@ pub struct Found {
     moves: Vec<Move>,
 }
 
-/// The QEMU of this machine if a guest can move under it, else why not.
+/// The QEMU of this machine under which a guest can move.
 ///
 /// # Errors
-/// There is no QEMU.
-pub fn vmm() -> Result<Result<Vmm, String>> {
-    match rung::qemu()? {
-        Vmm::Qemu(_, (major, minor)) if (major, minor) < QEMU_MIN => {
-            Ok(Err(format!("QEMU is {major}.{minor}; a guest moves with its conns from 10.0 on")))
-        }
-        vmm => Ok(Ok(vmm)),
+/// There is none, in words.
+pub fn vmm() -> Result<Vmm, String> {
+    let vmm = rung::qemu().map_err(|why| format!("{why:#}"))?;
+    if let Vmm::Qemu(_, (major, minor)) = &vmm
+        && (*major, *minor) < QEMU_MIN
+    {
+        return Err(format!("QEMU is {major}.{minor}; a guest moves with its conns from 10.0 on"));
     }
+    Ok(vmm)
 }
 
 /// Runs it in namespaces of its own.
@@ -88,7 +99,7 @@ pub fn vmm() -> Result<Result<Vmm, String>> {
 /// # Errors
 /// A part does not start, or a move fails.
 pub fn run(options: Options) -> Result<Outcome> {
-    let vmm = match vmm()? {
+    let vmm = match vmm() {
         Ok(vmm) => vmm,
         Err(why) => return Ok(Outcome::NotRun(why)),
     };

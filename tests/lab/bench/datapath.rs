@@ -22,16 +22,25 @@ const MEASURED: Duration = Duration::from_secs(4);
 const TAP: &str = "bench0";
 
 pub(super) fn null_1k() -> Result<Rounds> {
-    quiet::take_turns(|| ours(Uplink::Null, 64, 1_024), || receive_only(64, 1_024))
+    quiet::take_turns(|| ours(&rules(), Uplink::Null, 64, 1_024), || receive_only(64, 1_024))
 }
 
 pub(super) fn null_100k() -> Result<Rounds> {
-    quiet::take_turns(|| ours(Uplink::Null, 64, 100_000), || receive_only(64, 100_000))
+    quiet::take_turns(|| ours(&rules(), Uplink::Null, 64, 100_000), || receive_only(64, 100_000))
 }
 
 pub(super) fn tap_64() -> Result<Rounds> {
     let uplink = Uplink::Tap(TAP.to_owned());
-    quiet::take_turns(|| ours(uplink.clone(), 64, 1_024), || floor::written_per_second(64, 1_024).map(mega))
+    quiet::take_turns(
+        || ours(&rules(), uplink.clone(), 64, 1_024),
+        || floor::written_per_second(64, 1_024).map(mega),
+    )
+}
+
+/// What a thousand rules cost: the same program with and without them.
+pub(super) fn price_64() -> Result<Rounds> {
+    let with = |rules: String| ours(&rules, Uplink::Null, 64, 1_024);
+    quiet::take_turns(|| with(many_rules()), || with(allow_all()))
 }
 
 pub(super) fn tap_64k_tso() -> Result<Rounds> {
@@ -46,7 +55,7 @@ pub(super) fn tap_rx() -> Result<Rounds> {
 fn super_segments() -> Result<f64> {
     let folder = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
     let mut wire = backlog::Backlog::open(TAP)?;
-    let firewall = start(Uplink::Tap(TAP.to_owned()), folder.path())?;
+    let firewall = start(&rules(), Uplink::Tap(TAP.to_owned()), folder.path())?;
     wire.connect()?;
     let mut sender = super_segment::Sender::boot(&firewall.socket(), wire.feeder())?;
     // The floor's frames go nowhere either.
@@ -63,7 +72,7 @@ fn super_segments() -> Result<f64> {
 fn drained() -> Result<f64> {
     let folder = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
     let mut waiting = backlog::Backlog::open(TAP)?;
-    let firewall = start(Uplink::Tap(TAP.to_owned()), folder.path())?;
+    let firewall = start(&rules(), Uplink::Tap(TAP.to_owned()), folder.path())?;
     waiting.connect()?;
     let mut sink = dpdk::sink(&firewall.socket(), folder.path())?;
     // Until the guest has buffers nothing is read; then every flow gets its conn.
@@ -90,13 +99,13 @@ fn drained() -> Result<f64> {
     Ok(mega(count(last.1 - first.1) / (last.0 - first.0).as_secs_f64()))
 }
 
-fn start(uplink: Uplink, folder: &Path) -> Result<Firewall> {
+fn start(rules: &str, uplink: Uplink, folder: &Path) -> Result<Firewall> {
     let words = ["--max-connections", "262144", "--poll", "--pin", "1"];
-    Firewall::start_with("bench", &rules(), uplink, &words, folder)
+    Firewall::start_with("bench", rules, uplink, &words, folder)
 }
 
 /// Millions of frames per second that a rule of ours lets through.
-fn ours(uplink: Uplink, size: u32, flows: u32) -> Result<f64> {
+fn ours(rules: &str, uplink: Uplink, size: u32, flows: u32) -> Result<f64> {
     let folder = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
     if let Uplink::Tap(name) = &uplink {
         // Made ahead, so that the firewall finds it up and nothing on it speaks.
@@ -104,20 +113,17 @@ fn ours(uplink: Uplink, size: u32, flows: u32) -> Result<f64> {
         ip(&format!("tuntap add {name} mode tap vnet_hdr"))?;
         ip(&format!("link set {name} addrgenmode none"))?;
     }
-    let firewall = start(uplink, folder.path())?;
+    let firewall = start(rules, uplink, folder.path())?;
     let mut generator = dpdk::generator(&firewall.socket(), size, flows, folder.path())?;
     generator
         .wait_until(PATIENCE, || passed(&firewall).is_ok_and(|frames| frames > 0))
         .with_context(|| format!("no frame passed; it dropped {:?}", firewall.drops()))?;
     thread::sleep(WARM);
-    let (before, opened, start) = (passed(&firewall)?, opened(&firewall)?, Instant::now());
+    let (before, living, start) = (passed(&firewall)?, conns(&firewall)?, Instant::now());
     thread::sleep(MEASURED);
     let (after, seconds) = (passed(&firewall)?, start.elapsed().as_secs_f64());
     ensure!(after > before, "frames stopped passing; it dropped {:?}", firewall.drops()?);
-    ensure!(
-        opened == self::opened(&firewall)?,
-        "conns were opened: not the frames of living conns were measured"
-    );
+    ensure!(living == conns(&firewall)?, "conns came or went: not the frames of living conns were measured");
     Ok(mega(count(after - before) / seconds))
 }
 
@@ -164,15 +170,28 @@ fn frames(firewall: &Firewall, direction: &str) -> Result<u64> {
     stats.pointer(&format!("/frames/{direction}")).and_then(Value::as_u64).context("stats without frames")
 }
 
-/// Conns that the rule let open.
-fn opened(firewall: &Firewall) -> Result<u64> {
-    of_the_rule(firewall, "conns")
+/// The same behind a thousand rules for others, over a hundred sets of a hundred prefixes.
+fn many_rules() -> String {
+    let sets: String = (0..100)
+        .map(|set| {
+            let prefixes: Vec<String> = (0..100).map(|number| format!("172.{set}.{number}.0/24")).collect();
+            format!("  set-{set}: [{}]\n", prefixes.join(", "))
+        })
+        .collect();
+    let others: String = (0..1_000)
+        .map(|number| {
+            let (set, port) = (number % 100, 2_000 + number);
+            let ends = format!("remote: [{{set: set-{set}}}], ports: [{port}]");
+            format!("  - {{id: other-{number}, direction: out, action: allow, protocol: udp, {ends}}}\n")
+        })
+        .collect();
+    rules().replace("rules:\n", &format!("address-sets:\n{sets}rules:\n{others}"))
 }
 
-fn of_the_rule(firewall: &Firewall, what: &str) -> Result<u64> {
-    let stats = firewall.stats()?;
-    let count = stats.pointer(&format!("/rules/flows/{what}")).and_then(Value::as_u64);
-    count.with_context(|| format!("stats without the rule's {what}"))
+/// The same NIC, and everything it says passes.
+fn allow_all() -> String {
+    let rules = rules().replace("defaults: {out: drop, in: drop}", "defaults: {out: allow, in: allow}");
+    rules.split("rules:\n").next().unwrap_or_default().to_owned()
 }
 
 /// Conns that live.

@@ -31,6 +31,8 @@ pub(super) struct Ends<'a> {
     pub(super) echo: u16,
     /// The conn of datagrams that the guest opened.
     pub(super) flow: &'a UdpSocket,
+    /// How long an answer may take.
+    pub(super) patience: Duration,
     /// Marks this round's echo requests.
     pub(super) number: u16,
 }
@@ -72,6 +74,7 @@ impl Busy {
         let stop = Arc::new(AtomicBool::new(false));
         let service = SocketAddr::new(ends.guest.into(), ends.echo);
         let stream = TcpStream::connect_timeout(&service, PATIENCE).context("the bulk transfer")?;
+        stream.set_read_timeout(Some(ends.patience))?;
         let (carry, talk) = (Arc::clone(&stop), Arc::clone(&stop));
         Ok(Self {
             stop,
@@ -111,7 +114,6 @@ fn chat(mut conns: Conns, stop: &AtomicBool) -> (Conns, usize) {
 
 /// Sends bytes through an echo and compares what comes back; how many.
 fn transfer(mut stream: TcpStream, stop: &AtomicBool) -> Result<u64> {
-    stream.set_read_timeout(Some(PATIENCE))?;
     let sent: Vec<u8> = (0..16 * 1024_u32).map(|at| at.to_le_bytes()[0] ^ at.to_le_bytes()[1]).collect();
     let mut back = vec![0; sent.len()];
     let mut carried = 0;

@@ -9,19 +9,25 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-/// How long a conn may take to be opened, or to answer after a move: retransmissions back off.
+/// How long a conn may take to be opened.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// From one look at conns that have not answered to the next.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// Conns that were established and must live, each to somebody who echoes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Conns {
     streams: Vec<TcpStream>,
     round: u64,
+    patience: Duration,
 }
 
 impl Conns {
+    /// None yet; they will have this long to answer.
+    pub(super) fn new(patience: Duration) -> Self {
+        Self { streams: Vec::new(), round: 0, patience }
+    }
+
     /// Opens `count` conns to an echo service.
     ///
     /// # Errors
@@ -69,12 +75,18 @@ impl Conns {
         self.streams.len()
     }
 
+    /// All of them, leaving none.
+    pub(super) fn take(&mut self) -> Self {
+        Self { streams: std::mem::take(&mut self.streams), ..*self }
+    }
+
     /// Parts with every `stride`-th of them.
     pub(super) fn part(&mut self, stride: usize) -> Self {
         let all = std::mem::take(&mut self.streams).into_iter().enumerate();
         let (taken, left): (Vec<_>, Vec<_>) = all.partition(|(at, _)| at % stride == 0);
         self.streams = left.into_iter().map(|(_, stream)| stream).collect();
-        Self { streams: taken.into_iter().map(|(_, stream)| stream).collect(), round: self.round }
+        let streams = taken.into_iter().map(|(_, stream)| stream).collect();
+        Self { streams, ..*self }
     }
 
     /// Sends a word of its own on every conn and waits for its echo; those that do not answer are lost, counted and let
@@ -88,7 +100,7 @@ impl Conns {
             sent.then_some(Asked { stream, back: Vec::with_capacity(word.len()) })
         });
         let mut asked: Vec<Asked> = asked.collect();
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + self.patience;
         while !asked.is_empty() && Instant::now() < end {
             let mut waiting = Vec::new();
             for mut one in asked {

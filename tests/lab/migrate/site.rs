@@ -66,6 +66,7 @@ pub struct Site<'a> {
     chatty: Conns,
     flow: UdpSocket,
     flow_lives: bool,
+    patience: Duration,
 }
 
 /// What one move came to.
@@ -104,7 +105,8 @@ impl<'a> Site<'a> {
         vm.wait()?;
         let qmp = Qmp::connect(&spec.moving.context("a VM that moves")?.qmp)?;
         let flow = open_flow(&mut vm)?;
-        let (idle, chatty) = (Conns::default(), Conns::default());
+        let patience = options.behind.patience();
+        let (idle, chatty) = (Conns::new(patience), Conns::new(patience));
         let mut site = Self {
             rung,
             image,
@@ -118,6 +120,7 @@ impl<'a> Site<'a> {
             chatty,
             flow,
             flow_lives: true,
+            patience,
         };
         site.watch()?;
         site.connect(options.conns)?;
@@ -168,9 +171,15 @@ impl<'a> Site<'a> {
         let arriving = Vm::start(self.rung, self.image, &spec, self.folder)?;
         let mut there = Qmp::connect(&spec.moving.context("a VM that moves")?.qmp)?;
         let denied_before = self.marked_frames()?;
-        let ends =
-            Ends { us: HOST_V4.parse()?, guest: GUEST, echo: ECHO, flow: &self.flow, number: self.moves };
-        let busy = Busy::start(&ends, std::mem::take(&mut self.chatty))?;
+        let ends = Ends {
+            us: HOST_V4.parse()?,
+            guest: GUEST,
+            echo: ECHO,
+            flow: &self.flow,
+            patience: self.patience,
+            number: self.moves,
+        };
+        let busy = Busy::start(&ends, self.chatty.take())?;
         thread::sleep(BEFORE);
         let moved = self.qmp.migrate(&door).with_context(|| self.said(&arriving))?;
         let resumed_us = there.wait_running()?;

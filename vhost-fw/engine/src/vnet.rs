@@ -9,8 +9,10 @@ use crate::headers::checksum::Sum;
 use crate::headers::{self, Headers, Ip, L4, Net, Parsed, Tcp};
 use crate::verdict::Patch;
 
-/// `struct virtio_net_hdr_v1` as values (virtio 1.2 section 5.1.6), little-endian on the wire.
+/// `struct virtio_net_hdr_v1` as values (virtio 1.2 section 5.1.6), little-endian on the wire. It lies in memory as it
+/// does there, so that reading and writing it is a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
 pub struct VnetHeader {
     /// `VIRTIO_NET_HDR_F_*`.
     pub flags: u8,
@@ -61,6 +63,7 @@ const ETHER_MAX: usize = 18;
 impl VnetHeader {
     /// Reads the header from the wire.
     #[must_use]
+    #[inline(always)]
     pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
         let [flags, gso_type, h0, h1, g0, g1, s0, s1, o0, o1, n0, n1] = bytes;
         Self {
@@ -76,6 +79,7 @@ impl VnetHeader {
 
     /// Writes the header for the wire.
     #[must_use]
+    #[inline(always)]
     pub const fn to_bytes(self) -> [u8; Self::LEN] {
         let Self { flags, gso_type, hdr_len, gso_size, csum_start, csum_offset, num_buffers } = self;
         let [h0, h1] = hdr_len.to_le_bytes();

@@ -40,6 +40,7 @@ impl Slot {
     };
 
     /// The frame as it is judged.
+    #[inline(always)]
     pub(crate) fn frame(&self) -> Frame<'_> {
         Frame { direction: Direction::Out, bytes: self.head(), length: self.length, vnet: self.vnet() }
     }
@@ -50,6 +51,7 @@ impl Slot {
     }
 
     /// What the driver claims. A header from before virtio 1.0 is shorter: what it lacks is 0.
+    #[inline(always)]
     pub(crate) fn vnet(&self) -> VnetHeader {
         let Some(header) = self.copied.first_chunk() else { return VnetHeader::NONE };
         if self.header_at == 0 {
@@ -62,6 +64,7 @@ impl Slot {
         VnetHeader::from_bytes(shorter)
     }
 
+    #[inline(always)]
     pub(crate) fn head(&self) -> &[u8] {
         self.copied.get(VnetHeader::LEN..self.end).unwrap_or_default()
     }

@@ -305,8 +305,9 @@ fn an_inherited_tap_is_used_as_it_is() {
     assert_eq!(tap.mtu(), 1450);
     let wire = Wire::open("t0");
     assert_eq!(tap.write(&record(&frame(100)), &[]).unwrap(), Sent::Yes);
-    assert_eq!(wire.recv(), frame(100));
-    // The host may speak for itself on a tap that another made; in the end there is nothing, and that blocks nobody.
+    // The host may speak for itself on a tap that another made, also before us.
+    assert!((0..10).any(|_| wire.recv() == frame(100)));
+    // In the end there is nothing, and that blocks nobody.
     assert!((0..100).any(|_| tap.recv(&mut [0; 2000]).unwrap().is_none()));
 }
 
