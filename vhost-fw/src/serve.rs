@@ -28,6 +28,7 @@ mod socket;
 
 pub use doorway::{Doorway, door_of};
 pub use socket::Socket;
+pub(crate) use socket::first_to_close;
 
 /// How long a client waits before it tries again, in milliseconds: as Cloud Hypervisor does.
 const RETRY_MS: i32 = 100;

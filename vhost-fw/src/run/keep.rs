@@ -12,7 +12,7 @@ use crate::config::DeviceConfig;
 use crate::control;
 use crate::handover::load_secret;
 use crate::keeper::{Keeper, Over, rules};
-use crate::serve::door_of;
+use crate::serve::{door_of, first_to_close};
 use crate::uplink;
 use crate::worker::boot_time;
 
@@ -37,7 +37,7 @@ pub fn keep(config: &DeviceConfig) -> Result<u8, RunError> {
     let signals = SignalFd::with_flags(&own, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC);
     let keeper = Keeper {
         program,
-        vmms,
+        vmms: first_to_close(vmms),
         control,
         door,
         uplink: held,
