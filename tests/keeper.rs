@@ -90,7 +90,8 @@ impl Site {
     /// What is allowed passes both ways, and what is denied does not.
     fn all_is_well(&mut self, guest: &mut Guest) {
         self.peer();
-        // A worker takes its peer when it is woken next: by the first frame, which may find no room.
+        // The wire is looked at while the guest has room; until its peer is taken, frames find none there.
+        guest.post_buffers(1, 2048).unwrap();
         let frame = dns(b"still here");
         let end = Instant::now() + 4 * PATIENCE;
         loop {
@@ -99,13 +100,17 @@ impl Site {
                 assert_eq!(seen, frame, "what is denied never passes");
                 break;
             }
-            assert!(Instant::now() < end, "nothing passes any more: {}", self.firewall.log_tail());
+            assert!(
+                Instant::now() < end,
+                "nothing passes any more: {:?}\n{}",
+                self.firewall.drops(),
+                self.firewall.log_tail()
+            );
         }
         guest.send(PLAIN, &udp(true, 54, b"denied"), Layout::Linear).unwrap();
         guest.send(PLAIN, &frame, Layout::Linear).unwrap();
         assert_eq!(self.arrives(PATIENCE), Some(frame));
         let frame = echo(b"and back");
-        guest.post_buffers(1, 2048).unwrap();
         let record = [&[0; 12], frame.as_slice()].concat();
         rustix::net::send(self.peer(), &record, SendFlags::empty()).unwrap();
         assert_eq!(guest.receive().unwrap().1, frame);
@@ -146,7 +151,8 @@ fn a_vmm_sees_nothing_of_a_worker_that_is_killed_again_and_again() {
             site.kill_worker();
             site.all_is_well(&mut guest);
         }
-        assert_eq!(site.descriptors(), descriptors, "descriptors leak");
+        // While a worker takes over, both connections to the workers are open for a moment.
+        site.wait(|site| site.descriptors() <= descriptors);
         // The connection is the first one still, and a VMM may go and come as ever.
         guest.frontend.get_features().unwrap();
         let mut guest = guest.reconnect(&site.firewall.socket()).unwrap();
@@ -158,9 +164,11 @@ fn a_vmm_sees_nothing_of_a_worker_that_is_killed_again_and_again() {
 fn a_request_is_answered_once_whatever_became_of_the_worker_that_had_it() {
     type Ask = fn(&mut Guest);
     let requests: [(&str, Ask); 9] = [
-        ("GET_FEATURES", |guest| drop(guest.frontend.get_features().unwrap())),
+        ("GET_FEATURES", |guest| assert_ne!(guest.frontend.get_features().unwrap(), 0)),
         ("SET_FEATURES", |guest| guest.frontend.set_features(guest.features).unwrap()),
-        ("GET_PROTOCOL_FEATURES", |guest| drop(guest.frontend.get_protocol_features().unwrap())),
+        ("GET_PROTOCOL_FEATURES", |guest| {
+            assert!(!guest.frontend.get_protocol_features().unwrap().is_empty())
+        }),
         ("GET_QUEUE_NUM", |guest| assert_eq!(guest.frontend.get_queue_num().unwrap(), 2)),
         ("GET_CONFIG", |guest| assert_eq!(guest.config().unwrap()[..6], [0x52, 0x54, 0, 0, 0, 1])),
         ("SET_MEM_TABLE", |guest| guest.set_memory_again().unwrap()),
@@ -193,6 +201,7 @@ fn acknowledged_rules_outlive_their_worker() {
     let mut guest = site.boot(Vmm::CloudHypervisor);
     site.all_is_well(&mut guest);
     site.firewall.install(&format!("generation: 9\n{CLOSED}")).unwrap();
+    guest.post_buffers(1, 2048).unwrap();
     for _ in 0..3 {
         site.kill_worker();
         assert_eq!(site.firewall.stats().unwrap()["generation"], 9);

@@ -13,9 +13,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use conn_snapshot::KEY_LEN;
+use fw_engine::Tick;
 use nix::sys::signal::Signal as Told;
 use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -23,6 +24,7 @@ use rustix::process::Signal;
 
 use crate::serve::message::Message;
 use crate::uplink::Held;
+use crate::worker::boot_time;
 use child::Worker;
 use line::{Start, Word};
 use setup::{GET_FEATURES, Setup};
@@ -133,8 +135,8 @@ impl Keeper {
 
     /// A new worker in the place of one that died, which knows everything that was set up.
     fn replaced(&mut self, dead: Worker, relay: &mut Option<Relay>) -> io::Result<Result<Worker, Over>> {
-        let died = Instant::now();
-        let mut wait = if dead.since.elapsed() < LIVED { Duration::from_millis(10) } else { Duration::ZERO };
+        let died = boot_time();
+        let mut wait = if since(dead.since) < LIVED { Duration::from_millis(10) } else { Duration::ZERO };
         let mut dead = Some(dead);
         loop {
             if let Some(dead) = dead.take() {
@@ -150,7 +152,7 @@ impl Keeper {
                 Err(Over::Code(code)) => log::error!("the new worker ended with code {code}; trying again"),
                 Ok(worker) => match relay.as_mut().map_or(Ok(()), |relay| relay.restore(&worker)) {
                     Ok(()) => {
-                        log::warn!("a new worker serves, after {} ms", died.elapsed().as_millis());
+                        log::warn!("a new worker serves, after {} ms", since(died).as_millis());
                         return Ok(Ok(worker));
                     }
                     Err(error) => {
@@ -165,8 +167,8 @@ impl Keeper {
 
     /// Starts a worker, after a while, and waits until it serves. It may end before, or the NIC be stopped.
     fn started(&mut self, after: Option<Duration>) -> io::Result<Result<Worker, Over>> {
-        let begin = Instant::now() + after.unwrap_or_default();
-        while Instant::now() < begin {
+        let begin = from_now(after.unwrap_or_default());
+        while boot_time() < begin {
             if matches!(self.wait(None, None, Some(begin))?, Event::Signal) && self.stops(None) {
                 return Ok(Err(Over::Stopped));
             }
@@ -183,7 +185,7 @@ impl Keeper {
             .chain(self.rules.as_ref().map(AsFd::as_fd))
             .collect();
         let worker = Worker::start(&self.program, start, &held)?;
-        let end = Instant::now() + START_MAX;
+        let end = from_now(START_MAX);
         loop {
             match self.wait(Some(&worker), None, Some(end))? {
                 Event::Signal if self.stops(Some(&worker)) => {
@@ -201,7 +203,7 @@ impl Keeper {
                         return Ok(Err(Over::Code(code.unwrap_or(1))));
                     }
                 },
-                Event::Timeout if Instant::now() >= end => {
+                Event::Timeout if boot_time() >= end => {
                     worker.end()?;
                     return Ok(Err(Over::Code(1)));
                 }
@@ -212,12 +214,7 @@ impl Keeper {
 
     /// Waits for what is open. While a request is under way the VMM is not read; while there is no worker that serves
     /// (`until` is given) nobody is welcomed.
-    fn wait(
-        &self,
-        worker: Option<&Worker>,
-        relay: Option<&Relay>,
-        until: Option<Instant>,
-    ) -> io::Result<Event> {
+    fn wait(&self, worker: Option<&Worker>, relay: Option<&Relay>, until: Option<Tick>) -> io::Result<Event> {
         let mut files = vec![(self.signals.as_fd(), Event::Signal)];
         files.extend(worker.map(|worker| (worker.line.as_fd(), Event::Line)));
         match relay {
@@ -270,7 +267,7 @@ impl Keeper {
 
     /// Whether the worker is dead whose connection has ended: then its line ends as well, after its last words.
     fn line_ends(&mut self, worker: &Worker) -> bool {
-        let end = Instant::now() + LINE_ENDS;
+        let end = from_now(LINE_ENDS);
         let line =
             |worker: &Worker| readable(&[worker.line.as_fd()], Some(end)).is_ok_and(|ready| ready == [true]);
         while line(worker) {
@@ -375,9 +372,17 @@ impl Relay {
     }
 }
 
+fn from_now(span: Duration) -> Tick {
+    boot_time().after_ms(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn since(then: Tick) -> Duration {
+    Duration::from_millis(boot_time().0.saturating_sub(then.0))
+}
+
 /// Waits until one of `files` can be read, at most until `end`; which ones can.
-fn readable(files: &[BorrowedFd<'_>], end: Option<Instant>) -> io::Result<Vec<bool>> {
-    let left = end.map(|end| end.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+fn readable(files: &[BorrowedFd<'_>], end: Option<Tick>) -> io::Result<Vec<bool>> {
+    let left = end.map(|end| Duration::from_millis(end.0.saturating_sub(boot_time().0) + 1));
     let left = left.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
     let mut polled: Vec<PollFd<'_>> =
         files.iter().map(|file| PollFd::from_borrowed_fd(*file, PollFlags::IN)).collect();

@@ -7,21 +7,23 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use fw_engine::Tick;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::line::{Line, Start, Word};
+use crate::worker::boot_time;
 
 /// How long a worker may take to end by itself once its line is cut.
-const FAREWELL: Duration = Duration::from_secs(2);
+const FAREWELL_MS: u64 = 2000;
 
 /// A worker.
 #[derive(Debug)]
 pub(super) struct Worker {
     child: Child,
     pub(super) line: Line,
-    pub(super) since: Instant,
+    pub(super) since: Tick,
 }
 
 impl Worker {
@@ -31,7 +33,7 @@ impl Worker {
         line.say(&Word::Start(start), held)?;
         let words = env::args_os().skip(1);
         let child = Command::new(program).args(words).arg("--kept").stdin(far).spawn()?;
-        Ok(Self { child, line, since: Instant::now() })
+        Ok(Self { child, line, since: boot_time() })
     }
 
     /// Passes on the connection of a VMM.
@@ -51,8 +53,8 @@ impl Worker {
     /// Ends it at once and says how it ended, of which its own end comes first.
     pub(super) fn end(mut self) -> io::Result<ExitStatus> {
         drop(self.line);
-        let end = Instant::now() + FAREWELL;
-        while Instant::now() < end {
+        let end = boot_time().after_ms(FAREWELL_MS);
+        while boot_time() < end {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
             }
