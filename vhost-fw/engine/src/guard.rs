@@ -6,6 +6,7 @@
 mod address;
 mod identity;
 mod neighbour;
+mod plain;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use fw_model::{Addr, Direction, FlowKey, GuardSwitches, MacAddr, Reason, RuleSet
 
 use crate::headers::{Ether, Headers, IcmpMessage, Ip, L4, Net};
 use identity::{Identity, Peers};
+use plain::Plain;
 
 /// The built-in rules, visible as `guard/*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +94,8 @@ fn require(holds: bool, reason: Reason, rule: GuardRule) -> Checked<()> {
 /// One NIC's identity, made ready to compare.
 #[derive(Debug)]
 pub(crate) struct Guard {
+    /// If it is no more than that.
+    plain: Option<Plain>,
     identity: Identity,
     peers: Peers,
     switches: GuardSwitches,
@@ -104,8 +108,10 @@ pub(crate) struct Guard {
 impl Guard {
     pub(crate) fn new(rules: &RuleSet) -> Self {
         let nic = &rules.nic;
+        let identity = Identity::new(nic);
         Self {
-            identity: Identity::new(nic),
+            plain: Plain::new(&identity),
+            identity,
             peers: Peers::new(rules.bindings().filter(|(_, mac)| *mac != nic.mac)),
             switches: nic.guard,
             gateways: nic.gateways.iter().map(|gateway| (gateway.address, gateway.mac)).collect(),
@@ -115,7 +121,18 @@ impl Guard {
 
     /// Judges a frame by who may say it. A fragment is judged by its Ethernet and IP headers here, and again as the
     /// datagram it becomes.
+    #[inline]
     pub(crate) fn check(&self, direction: Direction, headers: &Headers) -> Result<Cleared, Refusal> {
+        let peer = self.plain.as_ref().and_then(|plain| plain.peer(direction, headers));
+        match peer {
+            Some((address, mac)) if self.peers.agree(address, mac) => Ok(Cleared::Ask),
+            _ => self.check_each(direction, headers),
+        }
+    }
+
+    /// As [`Guard::check`], station by station.
+    #[inline(never)]
+    fn check_each(&self, direction: Direction, headers: &Headers) -> Result<Cleared, Refusal> {
         let ether = &headers.ether;
         self.check_ether(direction, ether)?;
         let cleared = match &headers.net {

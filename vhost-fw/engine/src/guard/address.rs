@@ -71,7 +71,7 @@ fn check_martian(direction: Direction, ether: &Ether, ip: &Ip) -> Checked<()> {
 
 /// What nearly every frame has; [`is_sane`] would find nothing wrong with it.
 #[inline]
-fn are_two_v4_hosts(ether: &Ether, ip: &Ip) -> bool {
+pub(super) fn are_two_v4_hosts(ether: &Ether, ip: &Ip) -> bool {
     match (v4(ip.source), v4(ip.destination)) {
         (Some(source), Some(destination)) => {
             ether.ethertype != ETHERTYPE_IPV6

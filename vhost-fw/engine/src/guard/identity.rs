@@ -71,6 +71,13 @@ impl Identity {
         self.holds(addr) || self.shared_mac(addr).is_some()
     }
 
+    /// Its IPv4 address, if it has one, routes nothing and shares nothing.
+    pub(super) fn only_v4_host(&self) -> Option<Addr> {
+        let mut own = self.hosts.iter().copied().filter(|own| own.is_v4());
+        let first = own.next()?;
+        (own.next().is_none() && self.prefixes.is_empty() && self.shared.is_empty()).then_some(first)
+    }
+
     /// Whether `addr` is the NIC's alone: one of its single addresses, and not a shared one.
     pub(super) fn is_host(&self, addr: Addr) -> bool {
         self.hosts.first() == Some(&addr) || self.hosts.binary_search(&addr).is_ok()

@@ -3,6 +3,7 @@
 
 mod address;
 mod neighbour;
+mod plain;
 mod service;
 
 use std::sync::Arc;
