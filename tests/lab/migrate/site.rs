@@ -183,7 +183,7 @@ impl<'a> Site<'a> {
         let busy = Busy::start(&ends, self.chatty.take())?;
         thread::sleep(BEFORE);
         let left = self.monitor.migrate(&door).with_context(|| self.said(&arriving))?;
-        let resumed_us = there.wait_running()?;
+        let resumed_us = there.wait_running().with_context(|| self.said(&arriving))?;
         self.vm = arriving;
         self.monitor = there;
         self.at = to;
