@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use rustix::io::fcntl_dupfd_cloexec;
 use vhost::vhost_user::Listener;
 
 use super::ServeError;
@@ -50,13 +51,26 @@ impl Socket {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let listener = UnixListener::bind(&new)?;
+        let listener = first_to_close(UnixListener::bind(&new)?);
         fs::set_permissions(&new, Permissions::from_mode(0o600))?;
         let inode = fs::symlink_metadata(&new)?.ino();
         fs::rename(&new, path)?;
         Ok(Self { listener: Listener::from(listener), path: path.to_owned(), inode })
     }
 }
+
+/// Gives a listener a number above all others.
+///
+/// The kernel closes the files of a killed process from the highest number down. Were the VMM's connection closed before
+/// the listener, the VMM could connect once more to the dying process, be cut off in mid-conversation, and never try
+/// again (Cloud Hypervisor up to 53 gives its NIC up then).
+fn first_to_close(listener: UnixListener) -> UnixListener {
+    // Where so many files are not allowed it keeps its number: it serves as well.
+    fcntl_dupfd_cloexec(&listener, ABOVE_ALL).map_or(listener, UnixListener::from)
+}
+
+/// Below the limit of files that the sandbox sets.
+const ABOVE_ALL: i32 = 1000;
 
 impl Drop for Socket {
     fn drop(&mut self) {
