@@ -92,6 +92,9 @@ impl<'a> Site<'a> {
     /// # Errors
     /// A part does not start, or a conn cannot be opened.
     pub fn open(rung: &'a Rung, image: &'a Image, options: Options, folder: &'a Path) -> Result<Self> {
+        for host in HOSTS {
+            fs::create_dir_all(folder.join(host))?;
+        }
         let firewalls = match options.behind {
             Behind::Firewalls => Some(start_firewalls(folder, "revalidate")?),
             Behind::Forgetful => Some(start_firewalls(folder, "empty")?),
@@ -266,9 +269,8 @@ fn start_firewalls(folder: &Path, restore: &str) -> Result<[Firewall; 2]> {
     let key = key.display().to_string();
     let words = ["--state-key", &key, "--restore", restore];
     let start = |host: &str| {
-        let folder = folder.join(host);
-        fs::create_dir_all(&folder)?;
-        Firewall::start_in(Some(host), "mover", RULES, Uplink::Bridge(BRIDGE.to_owned()), &words, &folder)
+        let uplink = Uplink::Bridge(BRIDGE.to_owned());
+        Firewall::start_in(Some(host), "mover", RULES, uplink, &words, &folder.join(host))
     };
     let [a, b] = HOSTS;
     Ok([start(a)?, start(b)?])
