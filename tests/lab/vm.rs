@@ -256,6 +256,8 @@ fn cloud_hypervisor(program: &Path, image: &Image, spec: &Spec, agent: &Path) ->
     if let Some(moving) = moving {
         command.current_dir(&moving.home).arg("--api-socket").arg(&moving.monitor);
         command.arg("--event-monitor").arg(format!("path={}", moving.events().display()));
+        // In a VM, version 53's own filter kills the thread that sends a guest: glibc asks for a file's size by newfstatat.
+        command.args(["--seccomp", "log"]);
         if moving.incoming.is_some() {
             // Everything else comes with the guest.
             return Ok(command);

@@ -71,12 +71,22 @@ impl Api {
     /// # Errors
     /// It does not arrive.
     pub(super) fn wait_running(&mut self) -> Result<u64> {
-        let resumed_us = self.wait_for("resumed", MOVE_PATIENCE);
-        if resumed_us.is_ok() || self.arriving.as_ref().is_some_and(JoinHandle::is_finished) {
-            let arriving = self.arriving.take().context("no guest was to arrive here")?;
-            arriving.join().or_else(|_| bail!("the thread that waited for the guest died"))??;
-        }
-        resumed_us
+        let resumed_us = loop {
+            let ended = self.arriving.as_ref().is_none_or(JoinHandle::is_finished);
+            match self.wait_for("resumed", Duration::from_millis(100)) {
+                Ok(resumed_us) => break resumed_us,
+                // The call ended without the guest, and says why.
+                Err(error) if ended => return self.arrived().and(Err(error)),
+                Err(_) => {}
+            }
+        };
+        self.arrived().map(|()| resumed_us)
+    }
+
+    /// Takes the answer of the call that waited for the guest.
+    fn arrived(&mut self) -> Result<()> {
+        let arriving = self.arriving.take().context("no guest was to arrive here")?;
+        arriving.join().or_else(|_| bail!("the thread that waited for the guest died"))?
     }
 
     /// When an event was told first, in microseconds of the wall clock.
