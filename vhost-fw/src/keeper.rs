@@ -108,13 +108,13 @@ impl Keeper {
                     true
                 }
                 Event::Vmm => {
-                    if relay.as_mut().is_some_and(|relay| !relay.from_vmm()) {
+                    if relay.as_mut().is_some_and(|relay| !relay.carry_request()) {
                         log::info!("the VMM is gone");
                         relay = None;
                     }
                     true
                 }
-                Event::Worker => match relay.as_mut().map(Relay::from_worker) {
+                Event::Worker => match relay.as_mut().map(Relay::carry_answer) {
                     Some(Carried::Ended) if self.line_ends(&worker) => false,
                     Some(Carried::Ended | Carried::Broken) => {
                         log::warn!("the worker closed the connection to the VMM");
@@ -195,7 +195,7 @@ impl Keeper {
                 Event::Line => match worker.line.receive() {
                     Ok(Some((Word::Ready, _))) => return Ok(Ok(worker)),
                     Ok(Some((Word::Rules, sent))) => {
-                        self.rules = sent.into_iter().next().or(self.rules.take())
+                        self.rules = sent.into_iter().next().or_else(|| self.rules.take())
                     }
                     Ok(Some((Word::Start(_) | Word::Vmm, _))) => {}
                     Ok(None) | Err(_) => {
@@ -309,7 +309,7 @@ impl Relay {
     }
 
     /// Carries one message to the worker; whether the VMM is still there.
-    fn from_vmm(&mut self) -> bool {
+    fn carry_request(&mut self) -> bool {
         let carried = Message::read(&self.vmm).and_then(|message| {
             let Some(message) = message else { return Ok(false) };
             // A worker that is gone is found out by its end of the connection, and is told again.
@@ -330,7 +330,7 @@ impl Relay {
     }
 
     /// Carries one answer to the VMM.
-    fn from_worker(&mut self) -> Carried {
+    fn carry_answer(&mut self) -> Carried {
         let Ok(Some(answer)) = Message::read(&self.worker) else { return Carried::Ended };
         let noted = match self.asked.take() {
             Some(asked) => self.setup.note(asked, Some(&answer)),
