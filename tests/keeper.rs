@@ -1,7 +1,12 @@
 //! A keeper and its worker as the programs they are: the worker dies, and the VMM sees nothing of it.
 //!
 //! The guest and its VMM are played by hand, the wire is a socket of records, and no privilege is needed.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a panic here is the report")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic here is the report"
+)]
 
 use std::fs::{self, Permissions};
 use std::os::fd::OwnedFd;
