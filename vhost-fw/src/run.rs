@@ -6,36 +6,37 @@
 mod check;
 mod keep;
 mod kept;
+mod running;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
 use conn_snapshot::Key;
 use fw_engine::{Config, Engine, PreparedRules};
-use fw_model::{MacAddr, NicId, Reply, Request};
+use fw_model::{MacAddr, NicId, Reply};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::config::{DeviceConfig, default_control};
-use crate::control::{self, Control, ControlError, Nic, SocketFile};
+use crate::config::{DeviceConfig, control_in};
+use crate::control::{self, Control, ControlError, Nic as _, SocketFile};
 use crate::device::{Device, DeviceOptions};
-use crate::handover::{Handover, HandoverOptions, KeyFileError, load_key};
-use crate::keeper;
+use crate::handover::{HandoverOptions, KeyFileError, load_key};
 use crate::keeper::line::{Line, Word};
 use crate::observe::DecisionLog;
+use crate::ready::Readiness;
 use crate::rules_file::{self, RulesFileError};
 use crate::sandbox::{Missing, Plan, RunAs, Sandbox, SandboxError};
 use crate::serve::{Doorway, ServeError, Socket, door_of};
 use crate::uplink::{self, Uplink, UplinkChoice, UplinkError};
-use crate::worker::{Command, WorkerGone, WorkerHandle, boot_time};
+use crate::worker::{WorkerGone, boot_time};
 
 pub use check::check;
 pub use keep::keep;
 use kept::Kept;
+use running::Running;
 
 /// Most open descriptors: a guest's memory regions, rings, sockets.
 const OPEN_FILES: u64 = 1024;
@@ -112,7 +113,7 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
     };
     control::block_signals().map_err(doing("blocking signals"))?;
     let sandbox = close_sandbox(config, &settled, None)?;
-    let Opened { uplink, engine, vmm, door, listener, control_file, uplink_file, log } = opened;
+    let Opened { uplink, engine, vmm, door, listener, control_file, uplink_file, log, readiness } = opened;
     let observer =
         DecisionLog::start(settled.nic.clone(), log).map_err(doing("starting the decision log"))?;
     let mtu = uplink.mtu();
@@ -135,7 +136,7 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
     });
     let device = device.map_err(doing("starting the data thread"))?;
     sandbox.enter_control_thread().map_err(doing("closing the control thread's sandbox"))?;
-    let mut nic = Running { worker: device.worker(), handover: device.handover(), keeper: None };
+    let mut nic = Running { worker: device.worker(), handover: device.handover(), keeper: None, readiness };
     if let Vmm::Kept(line) = &vmm {
         nic.keeper = Some(line.try_clone().map_err(doing("holding the keeper's line"))?);
     }
@@ -198,7 +199,7 @@ impl Settled {
             }
             (mac, own) => mac.or(own),
         };
-        let control = config.control.clone().unwrap_or_else(|| default_control(&nic));
+        let control = config.control.clone().unwrap_or_else(|| control_in(&config.run_dir, &nic));
         Ok(Self { nic, mac, rules, key, control })
     }
 }
@@ -229,6 +230,7 @@ struct Opened {
     control_file: Option<SocketFile>,
     uplink_file: Option<SocketFile>,
     log: Box<dyn Write + Send>,
+    readiness: Readiness,
 }
 
 impl Opened {
@@ -252,7 +254,8 @@ impl Opened {
             None => Box::new(io::stderr()),
         };
         let control_file = Some(control_file);
-        Ok(Self { uplink, engine, vmm, door, listener, control_file, uplink_file, log })
+        let readiness = Readiness::from_environment().map_err(doing("NOTIFY_SOCKET"))?;
+        Ok(Self { uplink, engine, vmm, door, listener, control_file, uplink_file, log, readiness })
     }
 }
 
@@ -350,60 +353,4 @@ fn start_control(control: Control, stop: &EventFd) -> Result<(), RunError> {
         }
     });
     spawned.map(drop).map_err(doing("starting the control thread"))
-}
-
-/// The NIC behind the control socket.
-struct Running {
-    worker: WorkerHandle,
-    handover: Option<Arc<Handover>>,
-    /// Who holds the rules in force for the next worker.
-    keeper: Option<Line>,
-}
-
-impl Running {
-    /// Leaves the rules with the keeper, before anybody hears that they are in force: then they outlive this process.
-    fn leave(&self, rules: &PreparedRules) -> io::Result<()> {
-        let Some(keeper) = &self.keeper else { return Ok(()) };
-        let written = keeper::rules::write_down(rules.rules(), boot_time())?;
-        keeper.say(&Word::Rules, &[written.as_fd()])
-    }
-
-    fn tell(&self, command: Command) -> Reply {
-        self.worker.ask(command).unwrap_or_else(|gone| Reply::Refused(gone.to_string()))
-    }
-}
-
-impl Nic for Running {
-    fn install(&self, rules: Arc<PreparedRules>) -> Reply {
-        let reply = self.tell(Command::Install(Arc::clone(&rules)));
-        if let Reply::Enforced(generation) = reply
-            && let Err(error) = self.leave(&rules)
-        {
-            return Reply::Refused(format!(
-                "generation {generation} is in force, but would not outlive this process: {error}"
-            ));
-        }
-        reply
-    }
-
-    fn ask(&self, request: Request) -> Reply {
-        let handover = |tell: &dyn Fn(&Handover)| match &self.handover {
-            Some(handover) => {
-                tell(handover);
-                Reply::Done
-            }
-            None => Reply::Refused("started without --state-key: no table leaves or arrives".to_owned()),
-        };
-        self.tell(match request {
-            Request::AnnounceHandover(id) => return handover(&|handover| handover.announce(id)),
-            Request::ExpectHandover(id) => return handover(&|handover| handover.expect(id)),
-            Request::Stats => Command::Stats,
-            Request::Conns(filter) => Command::Conns(filter),
-            Request::Kill(filter) => Command::Kill(filter),
-            Request::Explain(probe) => Command::Explain(probe),
-            Request::Freeze => Command::Freeze,
-            Request::Thaw => Command::Thaw,
-            Request::Install(_) => return Reply::Refused("rules are installed by another door".to_owned()),
-        })
-    }
 }

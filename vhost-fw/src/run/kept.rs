@@ -14,6 +14,7 @@ use super::{Opened, RunError, Settled, Vmm, doing, engine};
 use crate::config::DeviceConfig;
 use crate::keeper::line::{Line, Start, Word};
 use crate::keeper::rules::read_again;
+use crate::ready::Readiness;
 use crate::serve::{Doorway, door_of};
 use crate::uplink::{self, Held};
 use crate::worker::boot_time;
@@ -61,6 +62,7 @@ impl Kept {
             control_file: None,
             uplink_file: None,
             log: Box::new(io::stderr()),
+            readiness: Readiness::from_environment().map_err(doing("NOTIFY_SOCKET"))?,
         };
         Ok((settled, opened))
     }

@@ -1,0 +1,75 @@
+//! The NIC that the control thread speaks with: its data thread, and who must hear of new rules.
+//!
+//! Knows which command a request is. Never knows how one is carried out.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use fw_engine::PreparedRules;
+use fw_model::{Reply, Request};
+
+use crate::control::Nic;
+use crate::handover::Handover;
+use crate::keeper;
+use crate::keeper::line::{Line, Word};
+use crate::ready::Readiness;
+use crate::worker::{Command, WorkerHandle, boot_time};
+
+/// The NIC behind the control socket.
+pub(super) struct Running {
+    pub(super) worker: WorkerHandle,
+    pub(super) handover: Option<Arc<Handover>>,
+    /// Who holds the rules in force for the next worker.
+    pub(super) keeper: Option<Line>,
+    pub(super) readiness: Readiness,
+}
+
+impl Running {
+    /// Leaves the rules with the keeper, before anybody hears that they are in force: then they outlive this process.
+    fn leave(&self, rules: &PreparedRules) -> io::Result<()> {
+        let Some(keeper) = &self.keeper else { return Ok(()) };
+        let written = keeper::rules::write_down(rules.rules(), boot_time())?;
+        keeper.say(&Word::Rules, &[written.as_fd()])
+    }
+
+    fn tell(&self, command: Command) -> Reply {
+        self.worker.ask(command).unwrap_or_else(|gone| Reply::Refused(gone.to_string()))
+    }
+}
+
+impl Nic for Running {
+    fn install(&self, rules: Arc<PreparedRules>) -> Reply {
+        let reply = self.tell(Command::Install(Arc::clone(&rules)));
+        if let Reply::Enforced(generation) = reply {
+            if let Err(error) = self.leave(&rules) {
+                return Reply::Refused(format!(
+                    "generation {generation} is in force, but would not outlive this process: {error}"
+                ));
+            }
+            self.readiness.enforced(generation);
+        }
+        reply
+    }
+
+    fn ask(&self, request: Request) -> Reply {
+        let handover = |tell: &dyn Fn(&Handover)| match &self.handover {
+            Some(handover) => {
+                tell(handover);
+                Reply::Done
+            }
+            None => Reply::Refused("started without --state-key: no table leaves or arrives".to_owned()),
+        };
+        self.tell(match request {
+            Request::AnnounceHandover(id) => return handover(&|handover| handover.announce(id)),
+            Request::ExpectHandover(id) => return handover(&|handover| handover.expect(id)),
+            Request::Stats => Command::Stats,
+            Request::Conns(filter) => Command::Conns(filter),
+            Request::Kill(filter) => Command::Kill(filter),
+            Request::Explain(probe) => Command::Explain(probe),
+            Request::Freeze => Command::Freeze,
+            Request::Thaw => Command::Thaw,
+            Request::Install(_) => return Reply::Refused("rules are installed by another door".to_owned()),
+        })
+    }
+}
