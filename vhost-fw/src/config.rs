@@ -109,7 +109,7 @@ pub struct DeviceArgs {
     /// Unannounced tables: revalidate, refuse or empty
     #[arg(long, value_name = "HOW")]
     pub restore: Option<Restore>,
-    /// A process in front that survives the worker's death
+    /// Outlive a crash, unseen by the VMM
     #[arg(long)]
     pub keeper: bool,
     /// What a keeper says to its worker.

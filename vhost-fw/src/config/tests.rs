@@ -56,6 +56,8 @@ fn wrong_settings_say_what_would_be_right() {
         (&["--max-connections", "0"], "expected 1 to"),
         (&["--mtu", "20"], "expected 68"),
         (&["--mac", "01:00:00:00:00:00"], "one interface's"),
+        (&["--keeper", "--client"], "a keeper listens"),
+        (&["--keeper", "--decision-log", "d"], "decisions go to stderr"),
     ] {
         let error = least_and(words).unwrap_err();
         assert!(error.contains(told), "{told}: {error}");
@@ -75,7 +77,7 @@ fn flags_win_over_the_file() {
 fn the_file_knows_every_flag() {
     let command = Cli::command();
     for flag in command.get_arguments().filter_map(|argument| argument.get_long()) {
-        if matches!(flag, "help" | "version" | "config" | "check") {
+        if matches!(flag, "help" | "version" | "config" | "check" | "kept") {
             continue;
         }
         let error = file::parse(&format!("{flag}: []\n"), "c.yaml").unwrap_err().to_string();
