@@ -34,6 +34,9 @@ pub struct CrashCopy {
     due: Option<Tick>,
 }
 
+/// A place that changed, and the conn there if one lives, with the rule that admitted it.
+type Change = (u32, Option<(PortableConn, Option<RuleSlot>)>);
+
 /// What was last written of a place.
 #[derive(Clone, Copy, Default)]
 struct Written {
@@ -85,18 +88,17 @@ impl CrashCopy {
 
     /// Writes what changed.
     pub(crate) fn follow(&mut self, engine: &mut Engine, now: Tick) {
-        let mut changed = std::mem::take(&mut self.waiting);
-        let kept = changed.len();
-        let mut urgent: [Option<(u32, Option<(PortableConn, Option<RuleSlot>)>)>; 64] = [None; 64];
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let mut changed: [Option<Change>; 64] = [None; 64];
         loop {
             let mut count = 0;
-            engine.changed(now, urgent.len(), |slot, conn| {
-                if let Some(place) = urgent.get_mut(count) {
+            engine.changed(now, changed.len(), |slot, conn| {
+                if let Some(place) = changed.get_mut(count) {
                     *place = Some((slot, conn.map(|(conn, rule)| (*conn, rule))));
                     count += 1;
                 }
             });
-            for (slot, conn) in urgent.iter().take(count).flatten() {
+            for (slot, conn) in changed.iter().take(count).flatten() {
                 let conn = conn.as_ref().map(|(conn, rule)| (conn, *rule));
                 if self.is_urgent(*slot, conn, now) {
                     self.write(engine, *slot, conn, now);
@@ -104,17 +106,17 @@ impl CrashCopy {
                     && !written.waits
                 {
                     written.waits = true;
-                    changed.push(*slot);
+                    waiting.push(*slot);
                 }
             }
-            if count < urgent.len() {
+            if count < changed.len() {
                 break;
             }
         }
-        if self.due.is_none() && changed.len() > kept {
+        if self.due.is_none() && !waiting.is_empty() {
             self.due = Some(now.after_ms(WINDOWS_MS));
         }
-        self.waiting = changed;
+        self.waiting = waiting;
         if self.due.is_some_and(|due| due <= now) {
             self.write_waiting(engine, now);
         }
