@@ -163,7 +163,6 @@ impl CrashCopy {
         written.at_ms = low_32(now.0);
         written.standing = conn.map_or(0, |(conn, _)| standing(conn));
         written.ends = conn.and_then(|(conn, _)| conn.tcp).map_or([0; 2], |tcp| tcp.ends.map(|end| end.end));
-        written.waits = false;
         let sequence = u64::from(written.sequence);
         let bytes = SavedSlot { sequence, conn: saved }.encode(&self.key, slot, now.0);
         self.file.write(slot, sequence, &bytes);

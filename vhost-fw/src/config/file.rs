@@ -21,6 +21,7 @@ const KEYS: &[&str] = &[
     "nic",
     "rules",
     "control",
+    "run-dir",
     "queues",
     "queue-size",
     "mac",
@@ -55,6 +56,7 @@ fn settings(document: &Node<'_>, problems: &mut Problems) -> Option<DeviceArgs> 
     let socket = path(&fields, "socket", problems);
     let rules = path(&fields, "rules", problems);
     let control = path(&fields, "control", problems);
+    let run_dir = path(&fields, "run-dir", problems);
     let state_key = path(&fields, "state-key", problems);
     let state_dir = path(&fields, "state-dir", problems);
     let decision_log = path(&fields, "decision-log", problems);
@@ -81,6 +83,7 @@ fn settings(document: &Node<'_>, problems: &mut Problems) -> Option<DeviceArgs> 
         nic: fields.get("nic").and_then(|node| read::parsed(node, "nic", "a NIC's name", problems)),
         rules,
         control,
+        run_dir,
         queues,
         queue_size,
         mac: fields.get("mac").and_then(|node| read::parsed(node, "mac", "a MAC address", problems)),
