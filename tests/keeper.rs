@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 use fw_tests::device::{CLOSED, PLAIN, RULES, dns, echo, udp};
 use fw_tests::firewall::{Firewall, Uplink};
 use fw_tests::guest::{Guest, Layout, PATIENCE, RX, TX, Vmm};
+use fw_tests::places;
+use fw_tests::wire::{self, Segment};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, kill_process};
 use vhost::VhostBackend;
@@ -32,12 +34,19 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
+        Self::with(RULES, false)
+    }
+
+    fn with(rules: &str, copies: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // The NIC's own user passes through.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
         let wire = folder.path().join("wire.sock");
         let uplink = Uplink::Unix(wire.clone());
-        let firewall = Firewall::start_with("web-1", RULES, uplink, &["--keeper"], folder.path());
+        let state = folder.path().join("state").display().to_string();
+        let words = ["--keeper", "--state-dir", &state];
+        let words = if copies { &words[..] } else { &words[..1] };
+        let firewall = Firewall::start_with("web-1", rules, uplink, words, folder.path());
         let firewall = firewall.unwrap_or_else(|error| panic!("{error:?}"));
         Self { firewall, wire, peer: None, _folder: folder }
     }
@@ -218,6 +227,41 @@ fn acknowledged_rules_outlive_their_worker() {
         assert_eq!(site.arrives(Duration::from_millis(100)), None);
         assert!(site.firewall.drops().unwrap().values().sum::<u64>() >= 10, "they were judged");
     }
+}
+
+/// A guest sends again what is not answered; a worker takes its wire's peer at the next look.
+fn passes(site: &mut Site, guest: &mut Guest, segment: &Segment) -> bool {
+    let frame = wire::tcp(&places::guest(40_000), &places::peer(80), segment);
+    (0..8).any(|_| {
+        site.peer();
+        guest.send(PLAIN, &frame, Layout::Linear).unwrap();
+        site.arrives(Duration::from_millis(300)).is_some()
+    })
+}
+
+fn conn_after_kills(copies: bool) -> bool {
+    const WEB: &str = "id: web, direction: out, action: allow, protocol: tcp, ports: [80]";
+    let mut site = Site::with(&places::rules("drop/drop", &[WEB]), copies);
+    let mut guest = site.boot(Vmm::CloudHypervisor);
+    guest.post_buffers(16, 2048).unwrap();
+    assert!(passes(&mut site, &mut guest, &Segment::syn(1_000)));
+    let answer = Segment { syn: true, ..Segment::ack(9_000, 1_001) };
+    let record = [&[0; 12][..], &wire::tcp(&places::peer(80), &places::guest(40_000), &answer)].concat();
+    rustix::net::send(site.peer(), &record, SendFlags::empty()).unwrap();
+    guest.receive().unwrap();
+    assert!(passes(&mut site, &mut guest, &Segment::ack(1_001, 9_001)));
+    // Older than windows may be in the copy.
+    thread::sleep(Duration::from_millis(250));
+    (0..5).all(|_| {
+        site.kill_worker();
+        passes(&mut site, &mut guest, &Segment { payload: 10, ..Segment::ack(1_001, 9_001) })
+    })
+}
+
+#[test]
+fn a_conn_outlives_its_workers_where_they_leave_copies() {
+    assert!(conn_after_kills(true));
+    assert!(!conn_after_kills(false), "without a copy it dies");
 }
 
 #[test]

@@ -22,6 +22,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::config::{DeviceConfig, control_in};
 use crate::control::{self, Control, ControlError, Nic as _, SocketFile};
+use crate::crash_copy::{CrashCopy, CrashCopyError};
 use crate::device::{Device, DeviceOptions};
 use crate::handover::{HandoverOptions, KeyFileError, load_key};
 use crate::keeper::line::{Line, Word};
@@ -53,6 +54,9 @@ pub enum RunError {
     /// There is no key; exit code 2.
     #[error("{0}")]
     Key(#[from] KeyFileError),
+    /// There is no crash copy.
+    #[error("{0}")]
+    CrashCopy(#[from] CrashCopyError),
     /// There is no uplink.
     #[error("{0}")]
     Uplink(#[from] UplinkError),
@@ -84,6 +88,7 @@ impl RunError {
             Self::Settings(_) | Self::Rules(_) | Self::Key(_) => 2,
             Self::Serve(ServeError::UplinkGone(_)) => 75,
             Self::Uplink(_)
+            | Self::CrashCopy(_)
             | Self::Control(_)
             | Self::SandboxMissing(_)
             | Self::Sandbox(_)
@@ -113,7 +118,8 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
     };
     control::block_signals().map_err(doing("blocking signals"))?;
     let sandbox = close_sandbox(config, &settled, None)?;
-    let Opened { uplink, engine, vmm, door, listener, control_file, uplink_file, log, readiness } = opened;
+    let Opened { uplink, engine, crash_copy, vmm, door, listener, control_file, uplink_file, log, readiness } =
+        opened;
     let observer =
         DecisionLog::start(settled.nic.clone(), log).map_err(doing("starting the decision log"))?;
     let mtu = uplink.mtu();
@@ -132,6 +138,7 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
             restore: config.restore,
             conns: config.max_connections,
         }),
+        crash_copy,
         thread_setup: pinned(config.pin, sandbox.data_thread()),
     });
     let device = device.map_err(doing("starting the data thread"))?;
@@ -224,6 +231,7 @@ enum Vmm {
 struct Opened {
     uplink: Box<dyn Uplink>,
     engine: Engine,
+    crash_copy: Option<Box<CrashCopy>>,
     vmm: Vmm,
     door: Doorway,
     listener: std::os::unix::net::UnixListener,
@@ -238,7 +246,8 @@ impl Opened {
         // First, because it tells a second process of one NIC to go before it touches the first one's tap.
         let (listener, control_file) = control::bind(&settled.control)?;
         let uplink = uplink::open(&config.uplink, &settled.nic, config.mtu)?;
-        let engine = engine(config, uplink.mtu()).map_err(doing("/dev/urandom"))?;
+        let mut engine = engine(config, uplink.mtu()).map_err(doing("/dev/urandom"))?;
+        let crash_copy = crash_copy(config.state_dir.as_deref(), config, settled, &mut engine)?;
         let uplink_file = uplink_file(config)?;
         let vmm = if config.client {
             Vmm::At(config.socket.clone())
@@ -255,7 +264,18 @@ impl Opened {
         };
         let control_file = Some(control_file);
         let readiness = Readiness::from_environment().map_err(doing("NOTIFY_SOCKET"))?;
-        Ok(Self { uplink, engine, vmm, door, listener, control_file, uplink_file, log, readiness })
+        Ok(Self {
+            uplink,
+            engine,
+            crash_copy,
+            vmm,
+            door,
+            listener,
+            control_file,
+            uplink_file,
+            log,
+            readiness,
+        })
     }
 }
 
@@ -285,11 +305,17 @@ fn close_sandbox(
     if let UplinkChoice::Unix(path) = &config.uplink {
         sockets.push(path);
     }
-    let writable: Vec<&Path> = sockets.iter().map(|socket| folder_of(socket)).collect();
+    let mut writable: Vec<&Path> = sockets.iter().map(|socket| folder_of(socket)).collect();
     let mut hand_over = sockets.clone();
     if config.control.is_none() {
         // The NIC's own folder; one that the operator named may be shared.
         hand_over.push(folder_of(&settled.control));
+    }
+    // Workers make their crash copies anew; one that stands alone has made its own by now.
+    let copies = starts.and_then(|_| kept::copies_of(config, &settled.nic));
+    if let Some(copies) = &copies {
+        writable.push(copies);
+        hand_over.push(copies);
     }
     let missing = if config.allow_missing_sandbox { Missing::Allow } else { Missing::Refuse };
     let sandbox = Sandbox::prepare(&Plan {
@@ -323,6 +349,24 @@ fn engine(config: &DeviceConfig, mtu: u16) -> io::Result<Engine> {
     let mut hash_key = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut hash_key)?;
     Ok(Engine::new(Config { conns: config.max_connections, fragments: Config::FRAGMENTS, hash_key, mtu }))
+}
+
+/// What the process before this one left. The rules are put in force first: its conns are judged by them.
+fn crash_copy(
+    folder: Option<&Path>,
+    config: &DeviceConfig,
+    settled: &Settled,
+    engine: &mut Engine,
+) -> Result<Option<Box<CrashCopy>>, RunError> {
+    let Some(folder) = folder else { return Ok(None) };
+    let now = boot_time();
+    if let Some(rules) = &settled.rules {
+        engine.install(Arc::clone(rules), now);
+    }
+    let key = settled.key.as_ref();
+    let (copy, adoption) = CrashCopy::open(folder, &settled.nic, key, config.max_connections, engine, now)?;
+    log::info!("{} conns resume, {} are refused", adoption.kept + adoption.judged_again, adoption.refused());
+    Ok(Some(Box::new(copy)))
 }
 
 /// A data thread's setup that first ties it to a CPU, while it still may.

@@ -3,10 +3,15 @@
 //! Knows what a worker will be given. Never knows what it does with it.
 
 use std::env;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::kept::copies_of;
 use super::{RunError, Settled, close_sandbox, doing, load_rules, uplink_file};
 use crate::config::DeviceConfig;
 use crate::control;
@@ -30,6 +35,9 @@ pub fn keep(config: &DeviceConfig) -> Result<u8, RunError> {
     let (vmms, _socket_file) = control::bind(&config.socket)?;
     let (door, _door_file) = control::bind(&door_of(&settled.control))?;
     let written = settled.rules.as_ref().map(|rules| rules::write_down(rules.rules(), boot_time()));
+    if let Some(copies) = copies_of(config, &settled.nic) {
+        make_folder(&copies).map_err(doing(&copies.display().to_string()))?;
+    }
     let program = env::current_exe().map_err(doing("finding this program"))?;
     let _sandbox = close_sandbox(config, &settled, Some(&program))?;
     drop(settled);
@@ -49,4 +57,12 @@ pub fn keep(config: &DeviceConfig) -> Result<u8, RunError> {
         Over::Stopped => Ok(0),
         Over::Code(code) => Ok(code),
     }
+}
+
+/// Its folder alone is this NIC's: those of other NICs pass through the one above.
+fn make_folder(copies: &Path) -> io::Result<()> {
+    if let Some(above) = copies.parent() {
+        fs::create_dir_all(above)?;
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(copies)
 }

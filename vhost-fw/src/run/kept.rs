@@ -5,12 +5,14 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use conn_snapshot::Key;
 use fw_engine::PreparedRules;
+use fw_model::NicId;
 
-use super::{Opened, RunError, Settled, Vmm, doing, engine};
+use super::{Opened, RunError, Settled, Vmm, crash_copy, doing, engine};
 use crate::config::DeviceConfig;
 use crate::keeper::line::{Line, Start, Word};
 use crate::keeper::rules::read_again;
@@ -18,6 +20,11 @@ use crate::ready::Readiness;
 use crate::serve::{Doorway, door_of};
 use crate::uplink::{self, Held};
 use crate::worker::boot_time;
+
+/// Where the workers of `nic` leave their crash copies: a folder of its own, since its user must be able to write there.
+pub(super) fn copies_of(config: &DeviceConfig, nic: &NicId) -> Option<PathBuf> {
+    config.state_dir.as_ref().map(|folder| folder.join(nic.as_str()))
+}
 
 /// What a keeper gives.
 pub(super) struct Kept {
@@ -53,9 +60,13 @@ impl Kept {
         let rules = rules.map_err(|error| RunError::Settings(error.to_string()))?.map(Arc::new);
         let settled = Settled::new(config, rules, self.key)?;
         let mtu = self.uplink.mtu;
+        let mut engine = engine(config, mtu).map_err(doing("/dev/urandom"))?;
+        let copies = copies_of(config, &settled.nic);
+        let crash_copy = crash_copy(copies.as_deref(), config, &settled, &mut engine)?;
         let opened = Opened {
             uplink: uplink::take(&config.uplink, self.uplink)?,
-            engine: engine(config, mtu).map_err(doing("/dev/urandom"))?,
+            engine,
+            crash_copy,
             vmm: Vmm::Kept(self.line),
             door: Doorway::inherited(UnixListener::from(self.door), door_of(&settled.control)),
             listener: UnixListener::from(self.control),
