@@ -261,6 +261,23 @@ fn an_announced_handover_is_taken_once_and_no_other_is() {
     is_refused(&target, &state, "taken before");
 }
 
+/// Its copy would put the VM in two places, and that nobody expected it here makes it no better.
+#[test]
+fn an_unexpected_handover_is_taken_once_too() {
+    let source = host();
+    let mut guest = asking(&source, Vmm::CloudHypervisor);
+    guest.stop().unwrap();
+    source.announce(ID);
+    let state = guest.save().unwrap();
+    let target = host();
+    let mut guest = guest.land(&target.socket, &state).unwrap();
+    assert_eq!(arrived(&target), adopted(1));
+    is_answered(&target, &mut guest);
+    is_announced(&target);
+    drop(guest);
+    is_refused(&target, &state, "taken before");
+}
+
 #[test]
 fn a_clone_may_begin_with_an_empty_table() {
     let (_source, guest, state) = state_of_one();
