@@ -343,6 +343,29 @@ fn a_transfer_misused_is_refused_and_the_nic_goes_on() {
     is_answered(&bench, &mut guest);
 }
 
+/// A VMM that goes amid a transfer leaves nothing of it to the next.
+#[test]
+fn a_transfer_ends_with_its_connection() {
+    for direction in [SAVE, LOAD] {
+        let (_source, _guest, state) = state_of_one();
+        let bench = host();
+        let mut guest = asking(&bench, Vmm::CloudHypervisor);
+        guest.stop().unwrap();
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        guest.begin(direction, theirs.into()).unwrap();
+        if direction == LOAD {
+            ours.write_all(&state).unwrap();
+        }
+        drop(guest);
+        drop(ours);
+        let mut next = Guest::boot(&bench.socket, Vmm::CloudHypervisor, &[]).unwrap();
+        next.stop().unwrap();
+        assert!(next.frontend.check_device_state().is_err(), "it began none");
+        assert_eq!(arrived(&bench), None);
+        assert!(next.save().unwrap().len() > HEADER_LEN);
+    }
+}
+
 /// A VMM that reads its state byte by byte gets all of it.
 #[test]
 fn a_slow_reader_gets_everything() {
