@@ -261,6 +261,23 @@ fn an_announced_handover_is_taken_once_and_no_other_is() {
     is_refused(&target, &state, "taken before");
 }
 
+/// Its copy would put the VM in two places, and that nobody expected it here makes it no better.
+#[test]
+fn an_unexpected_handover_is_taken_once_too() {
+    let source = host();
+    let mut guest = asking(&source, Vmm::CloudHypervisor);
+    guest.stop().unwrap();
+    source.announce(ID);
+    let state = guest.save().unwrap();
+    let target = host();
+    let mut guest = guest.land(&target.socket, &state).unwrap();
+    assert_eq!(arrived(&target), adopted(1));
+    is_answered(&target, &mut guest);
+    is_announced(&target);
+    drop(guest);
+    is_refused(&target, &state, "taken before");
+}
+
 #[test]
 fn a_clone_may_begin_with_an_empty_table() {
     let (_source, guest, state) = state_of_one();
@@ -324,6 +341,29 @@ fn a_transfer_misused_is_refused_and_the_nic_goes_on() {
     let mut guest = Guest::boot(&bench.socket, Vmm::CloudHypervisor, &[]).unwrap();
     guest.post_buffers(8, 2048).unwrap();
     is_answered(&bench, &mut guest);
+}
+
+/// A VMM that goes amid a transfer leaves nothing of it to the next.
+#[test]
+fn a_transfer_ends_with_its_connection() {
+    for direction in [SAVE, LOAD] {
+        let (_source, _guest, state) = state_of_one();
+        let bench = host();
+        let mut guest = asking(&bench, Vmm::CloudHypervisor);
+        guest.stop().unwrap();
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        guest.begin(direction, theirs.into()).unwrap();
+        if direction == LOAD {
+            ours.write_all(&state).unwrap();
+        }
+        drop(guest);
+        drop(ours);
+        let mut next = Guest::boot(&bench.socket, Vmm::CloudHypervisor, &[]).unwrap();
+        next.stop().unwrap();
+        assert!(next.frontend.check_device_state().is_err(), "it began none");
+        assert_eq!(arrived(&bench), None);
+        assert!(next.save().unwrap().len() > HEADER_LEN);
+    }
 }
 
 /// A VMM that reads its state byte by byte gets all of it.

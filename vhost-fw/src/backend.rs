@@ -48,9 +48,12 @@ impl Backend {
         Self { plug, mac, mtu, queue_size, transfers, memory: Mutex::new(None) }
     }
 
-    /// Lets go of the memory of a connection that has ended.
-    pub(crate) fn forget_memory(&self) {
+    /// Lets go of what a connection that has ended leaves behind: its memory, and a transfer nobody asked about.
+    pub(crate) fn forget_connection(&self) {
         *self.memory() = None;
+        if let Some(transfers) = &self.transfers {
+            transfers.forget();
+        }
     }
 
     fn memory(&self) -> MutexGuard<'_, Option<Arc<Memory>>> {

@@ -207,7 +207,7 @@ impl Device {
         }
         // The rings' memory goes with the daemon, here and not on the data thread.
         let _ = self.worker.detach();
-        self.backend.forget_memory();
+        self.backend.forget_connection();
         Ok(())
     }
 

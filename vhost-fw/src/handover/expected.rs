@@ -82,11 +82,17 @@ impl Expected {
         match self.restore {
             Restore::Refuse => Err(HandoverError::Unannounced),
             Restore::Empty => Ok(None),
-            Restore::Revalidate => Ok(Some(Trust::Resuming)),
+            Restore::Revalidate => {
+                self.remember(found);
+                Ok(Some(Trust::Resuming))
+            }
         }
     }
 
     fn remember(&mut self, taken: HandoverId) {
+        if taken == HandoverId::NONE {
+            return;
+        }
         if self.taken.len() >= TAKEN_MAX {
             self.taken.pop_front();
         }
@@ -120,6 +126,18 @@ mod tests {
             assert_eq!(admit(Restore::Revalidate, id).unwrap(), Some(Trust::Resuming));
             assert_eq!(admit(Restore::Empty, id).unwrap(), None);
             assert!(matches!(admit(Restore::Refuse, id), Err(HandoverError::Unannounced)));
+        }
+    }
+
+    /// Its copy would put the VM in two places, whether it was expected here or not.
+    #[test]
+    fn what_leaves_under_a_name_is_taken_once() {
+        let mut unexpected = Expected::new(Restore::Revalidate);
+        assert_eq!(unexpected.admit(ONE).unwrap(), Some(Trust::Resuming));
+        assert!(matches!(unexpected.admit(ONE), Err(HandoverError::Replayed(_))));
+        // A table without a name is a VM's own snapshot, which may be restored again.
+        for _ in 0..2 {
+            assert_eq!(unexpected.admit(HandoverId::NONE).unwrap(), Some(Trust::Resuming));
         }
     }
 

@@ -69,6 +69,11 @@ impl Transfers {
         Ok(())
     }
 
+    /// Nobody will ask any more: the connection has ended. The thread finds its VMM gone, or loses patience.
+    pub(crate) fn forget(&self) {
+        *self.under_way.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// How the transfer went. What was read is taken now, or refused.
     pub(crate) fn check(&self) -> io::Result<()> {
         let transfer = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).take();
