@@ -76,6 +76,22 @@ impl Model {
         Self { rules, conns: BTreeMap::new() }
     }
 
+    /// The rules in force.
+    #[must_use]
+    pub const fn rules(&self) -> &RuleSet {
+        &self.rules
+    }
+
+    /// Another engine takes over, with these rules: they judge every conn, and none may stay longer than they let one
+    /// that has just spoken.
+    pub fn hand_over(&mut self, rules: RuleSet, now_ms: u64) {
+        self.install(rules, now_ms);
+        for (flow, conn) in &mut self.conns {
+            let end = now_ms + life_ms(&self.rules, flow.protocol, conn.phase);
+            conn.lives_until_ms = conn.lives_until_ms.min(end);
+        }
+    }
+
     /// Conns alive at `now_ms`.
     pub fn conns(&mut self, now_ms: u64) -> usize {
         self.conns.retain(|_, conn| conn.lives_until_ms > now_ms);
