@@ -59,6 +59,8 @@ struct Talk {
     peer: End,
     /// Next sequence number of opener and answerer.
     next: [u32; 2],
+    /// What each has acknowledged of the other.
+    acked: [u32; 2],
     said: Vec<Tcp>,
     fins: [bool; 2],
 }
@@ -114,10 +116,11 @@ impl World {
             self.engine.install(Arc::new(PreparedRules::new(rules.clone()).unwrap()), self.engine_now());
             self.model.install(rules, self.now.0);
         }
+        self.pass_time();
+        // After the sweep: what leaves before it is judged by the new home's rules alone.
         if self.random.once_in(1_500) {
             self.hand_over()?;
         }
-        self.pass_time();
         match self.random.below(10) {
             0..=2 => self.datagram()?,
             3 => self.echo()?,
@@ -272,7 +275,15 @@ impl World {
                 Direction::In => self.ends(service, ephemeral),
             };
             let next = [self.random.next() as u32, self.random.next() as u32];
-            self.talks.push(Talk { opener, guest, peer, next, said: Vec::new(), fins: [false; 2] });
+            self.talks.push(Talk {
+                opener,
+                guest,
+                peer,
+                next,
+                acked: [0; 2],
+                said: Vec::new(),
+                fins: [false; 2],
+            });
         }
         let Some(place) = self.place() else { return Ok(()) };
         if self.random.once_in(200) {
@@ -287,10 +298,11 @@ impl World {
                 u32::from(segment.syn) + u32::from(segment.fin) + u32::try_from(segment.payload).unwrap();
             let speaker = usize::from(!by_opener);
             talk.next[speaker] = talk.next[speaker].wrapping_add(length);
+            talk.acked[speaker] = segment.acknowledgement.unwrap_or_default();
             talk.fins[speaker] |= segment.fin;
             talk.said.push(step);
         }
-        if (said && step == Tcp::Reset) || talk.fins == [true; 2] {
+        if (said && matches!(step, Tcp::Reset | Tcp::DoubtfulReset)) || talk.fins == [true; 2] {
             self.talks.swap_remove(place);
         }
         Ok(())
@@ -309,7 +321,12 @@ impl World {
                 let (mine, theirs) = if by_opener { (opener, answerer) } else { (answerer, opener) };
                 match self.random.below(30) {
                     0 => (by_opener, Tcp::Fin, Segment { fin: true, ..Segment::ack(mine, theirs) }),
-                    1 => (by_opener, Tcp::Reset, Segment { rst: true, ..Segment::ack(mine, theirs) }),
+                    1 => {
+                        // Beyond what its receiver has acknowledged, a forger might have sent it.
+                        let known = talk.acked[usize::from(by_opener)] == mine;
+                        let step = if known { Tcp::Reset } else { Tcp::DoubtfulReset };
+                        (by_opener, step, Segment { rst: true, ..Segment::ack(mine, theirs) })
+                    }
                     n if both[1] => {
                         let payload = usize::try_from(n * 40).unwrap();
                         (by_opener, Tcp::Data, Segment { payload, ..Segment::ack(mine, theirs) })

@@ -1,7 +1,7 @@
 //! Two firewalls back to back, one guest behind each: what one end makes, the other understands.
 #![cfg(test)]
 
-use fw_engine::{Trust, VnetHeader};
+use fw_engine::{ConnState, Trust, VnetHeader};
 use fw_model::Direction;
 use fw_tests::places::{GUEST_MAC, GUEST_V4, NEIGHBOUR_MAC, NEIGHBOUR_V4, group, guest, neighbour};
 use fw_tests::script::Script;
@@ -274,6 +274,8 @@ fn a_handshake_goes_on_where_the_guest_is_now() {
             let said = wire.relocate(side, defaults, &[], trust);
             assert!(said[0].contains("kept 1, judged again 0"), "{said:#?}");
         }
+        // Both FINs were seen and acknowledged, some of it at each home.
+        assert_eq!(wire.end(side).export().0[0].conn.state, ConnState::TimeWait);
     }
 }
 

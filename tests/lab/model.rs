@@ -40,6 +40,8 @@ pub enum Tcp {
     Fin,
     /// A reset at exactly the right place.
     Reset,
+    /// A reset in its receiver's window, but beyond what it has acknowledged.
+    DoubtfulReset,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +131,12 @@ impl Model {
             Some(conn) => {
                 let Some(phase) = step(conn, direction, meaning) else { return false };
                 conn.phase = phase;
-                let end = now_ms + life_ms(&self.rules, flow.protocol, phase);
+                let mut end = now_ms + life_ms(&self.rules, flow.protocol, phase);
+                if meaning == Meaning::Tcp(Tcp::DoubtfulReset) {
+                    // It may have ended the conn, and prolongs nothing.
+                    end =
+                        conn.lives_until_ms.min(now_ms + life_ms(&self.rules, flow.protocol, Phase::Closed));
+                }
                 conn.lives_until_ms = conn.drained_until_ms.map_or(end, |drained| drained.min(end));
                 true
             }
@@ -164,7 +171,9 @@ fn step(conn: &Conn, direction: Direction, meaning: Meaning) -> Option<Phase> {
             Some(Phase::SynReceived)
         }
         (Meaning::Tcp(Tcp::HandshakeAck), Phase::SynReceived) if by_opener => Some(Phase::Established),
-        (Meaning::Tcp(Tcp::Data), Phase::Established | Phase::Closing) => Some(conn.phase),
+        (Meaning::Tcp(Tcp::Data | Tcp::DoubtfulReset), Phase::Established | Phase::Closing) => {
+            Some(conn.phase)
+        }
         (Meaning::Tcp(Tcp::Fin), Phase::Established | Phase::Closing) => Some(Phase::Closing),
         (Meaning::Tcp(Tcp::Reset), Phase::Established | Phase::Closing) => Some(Phase::Closed),
         _ => None,
