@@ -81,7 +81,7 @@ fn ground() -> Result<Ground, String> {
 
 fn moved(ground: &Ground, options: Options) -> Outcome {
     let found = Found::on(&ground.rung, &ground.image, options)?;
-    ensure!(found.is_good(), "{}", found.line());
+    ensure!(found.is_good(), "{}", found.line(None));
     Ok(None)
 }
 
@@ -91,21 +91,21 @@ fn every_conn_moves_with_its_guest(ground: &Ground) -> Outcome {
         Size::Whole => (2, 200),
         Size::Long => (20, 1000),
     };
-    moved(ground, Options { count, conns, behind: Behind::Firewalls })
+    moved(ground, Options { count, conns, behind: Behind::Firewalls, ..Options::default() })
 }
 
 fn without_their_table_all_conns_die(ground: &Ground) -> Outcome {
-    moved(ground, Options { count: 1, conns: 40, behind: Behind::Forgetful })
+    moved(ground, Options { count: 1, conns: 40, behind: Behind::Forgetful, ..Options::default() })
 }
 
 fn without_a_firewall_what_is_denied_arrives(ground: &Ground) -> Outcome {
-    moved(ground, Options { count: 1, conns: 40, behind: Behind::Nothing })
+    moved(ground, Options { count: 1, conns: 40, behind: Behind::Nothing, ..Options::default() })
 }
 
 /// Zeros prove something only if the same eyes see what is there.
 fn killed_conns_and_an_opened_port_are_noticed(ground: &Ground) -> Outcome {
     let folder = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
-    let options = Options { count: 3, conns: 40, behind: Behind::Firewalls };
+    let options = Options { count: 3, conns: 40, behind: Behind::Firewalls, ..Options::default() };
     let mut site = Site::open(&ground.rung, &ground.image, options, folder.path())?;
     let here = site.here().context("a firewall")?;
     // The 10 conns that the guest opened.

@@ -32,7 +32,7 @@ const GUEST_MODULES: &[&str] = &[
 ];
 
 /// What the machine around a nested Cloud Hypervisor needs.
-const OUTER_MODULES: &[&str] = &["irqbypass", "kvm", "kvm-amd", "tun", "llc", "stp", "bridge"];
+const OUTER_MODULES: &[&str] = &["irqbypass", "kvm", "kvm-amd", "tun", "llc", "stp", "bridge", "veth"];
 
 /// The files a guest boots from.
 #[derive(Debug, Clone)]

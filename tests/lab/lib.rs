@@ -15,6 +15,7 @@ pub mod host;
 pub mod image;
 pub mod migrate;
 pub mod model;
+pub mod outer;
 pub mod places;
 pub mod probe;
 pub mod process;

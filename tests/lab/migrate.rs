@@ -3,18 +3,23 @@
 //! It may know what a run is asked and what it found. It must never know how a guest or its table moves.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::host::{self, Stay};
 use crate::image::Image;
+use crate::outer::{self, Errand};
+use crate::program;
 use crate::rung::{self, Processor, Rung, Vmm, Wiring};
 
+mod api;
 mod busy;
 mod denied;
 mod hosts;
+mod monitor;
 mod peer;
 mod pulse;
 mod qmp;
@@ -35,6 +40,29 @@ pub struct Options {
     pub conns: usize,
     /// What stands between it and the network.
     pub behind: Behind,
+    /// Which VMM it runs under.
+    pub under: Under,
+    /// Whether a guest without a firewall moves as often afterwards: what a move costs the VMM alone.
+    pub beside: Beside,
+}
+
+/// Whether a run has another beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    /// The same without a firewall.
+    Bare,
+    /// None.
+    None,
+}
+
+/// Which VMM the guest runs under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Under {
+    /// QEMU 10 or later.
+    Qemu,
+    /// Cloud Hypervisor, nested where the machine's own KVM cannot boot a guest. It moves a guest once: from the second
+    /// time on it refuses, upstream.
+    CloudHypervisor,
 }
 
 /// What the guest's NIC is behind.
@@ -49,6 +77,15 @@ pub enum Behind {
 }
 
 impl Behind {
+    /// Its word on the command line, if it has one.
+    fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Firewalls => None,
+            Self::Forgetful => Some("--without-state"),
+            Self::Nothing => Some("--without-firewall"),
+        }
+    }
+
     /// How long a conn may take to answer after a move: retransmissions back off. Who expects nothing waits less.
     fn patience(self) -> Duration {
         match self {
@@ -60,15 +97,20 @@ impl Behind {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { count: 2, conns: 1000, behind: Behind::Firewalls }
+        Self { count: 2, conns: 1000, behind: Behind::Firewalls, under: Under::Qemu, beside: Beside::None }
     }
 }
 
 /// How a run ended.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// It ran.
-    Ran(Found),
+    /// It ran: its last line, and whether all is as it must be.
+    Ran {
+        /// The last line.
+        line: String,
+        /// Whether all is as it must be.
+        good: bool,
+    },
     /// This machine cannot run it, and why.
     NotRun(String),
 }
@@ -94,22 +136,63 @@ pub fn vmm() -> Result<Vmm, String> {
     Ok(vmm)
 }
 
-/// Runs it in namespaces of its own.
+/// Runs it in namespaces of its own, or in a machine around it.
 ///
 /// # Errors
 /// A part does not start, or a move fails.
 pub fn run(options: Options) -> Result<Outcome> {
-    let vmm = match vmm() {
+    let vmm = match options.under {
+        Under::Qemu => vmm(),
+        Under::CloudHypervisor => program::on_path("cloud-hypervisor")
+            .map(Vmm::CloudHypervisor)
+            .ok_or_else(|| "there is no cloud-hypervisor on the path".to_owned()),
+    };
+    let vmm = match vmm {
         Ok(vmm) => vmm,
         Err(why) => return Ok(Outcome::NotRun(why)),
     };
     let image = Image::ensure()?;
+    let kvm = rung::kvm_boots(&image);
+    if let (Vmm::CloudHypervisor(vmm), false) = (&vmm, kvm) {
+        return nested(options, &image, vmm);
+    }
     host::enter(Stay::Ends)?;
     hosts::make()?;
-    let processor = if rung::kvm_boots(&image) { Processor::Kvm } else { Processor::Emulated };
+    let processor = if kvm { Processor::Kvm } else { Processor::Emulated };
     let rung = Rung { vmm, processor, wiring: Wiring::Bridge };
     progress(&rung.to_string());
-    Found::on(&rung, &image, options).map(Outcome::Ran)
+    let found = Found::on(&rung, &image, options)?;
+    let beside = match options.beside {
+        Beside::Bare => Some(Found::on(&rung, &image, Options { behind: Behind::Nothing, ..options })?),
+        Beside::None => None,
+    };
+    let good = found.is_good() && beside.as_ref().is_none_or(Found::is_good);
+    Ok(Outcome::Ran { line: found.line(beside.as_ref()), good })
+}
+
+/// Runs it in an emulated machine whose KVM works.
+fn nested(options: Options, image: &Image, vmm: &Path) -> Result<Outcome> {
+    let (count, conns) = (options.count.to_string(), options.conns.to_string());
+    let mut words = vec!["migrate", "--vmm", "cloud-hypervisor", "--count", &count, "--conns", &conns];
+    words.extend(options.behind.word());
+    if options.beside == Beside::Bare {
+        words.push("--compare");
+    }
+    let program = program::ours("lab")?;
+    let folder = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
+    let errand = Errand { program, words: &words, vmm, patience: Duration::from_secs(1500) };
+    progress("Cloud Hypervisor with KVM, nested in an emulated machine");
+    let mut last = None;
+    let said = errand.run(image, folder.path(), |line| {
+        if line.starts_with(r#"{"migrations""#) {
+            last = Some(line.to_owned());
+        } else {
+            progress(line);
+        }
+    })?;
+    let good = said.contains(&outer::ended(0));
+    let line = last.context("the machine around Cloud Hypervisor brought no result")?;
+    Ok(Outcome::Ran { line, good })
 }
 
 /// Says on stderr how far a run is.
@@ -154,31 +237,44 @@ impl Found {
         right && self.moves.len() == self.options.count
     }
 
-    /// All of it in one line.
+    /// All of it in one line, and how it differs from the run `beside` it.
     #[must_use]
-    pub fn line(&self) -> String {
-        let of = |figure: fn(&Move) -> Duration| {
-            self.moves.iter().map(|one| ms(figure(one))).collect::<Vec<f64>>()
-        };
-        let (blackout, stopped) = (of(|one| one.blackout), of(|one| one.stopped));
-        let downtime = of(|one| Duration::from_millis(one.downtime_ms));
-        let beyond = |own: &[f64]| median(blackout.iter().zip(own).map(|(all, own)| all - own).collect());
+    pub fn line(&self, beside: Option<&Self>) -> String {
+        let median_blackout_ms = median(self.each(|one| one.blackout));
+        let alone = beside.and_then(|bare| median(bare.each(|one| one.blackout)));
         let line = Line {
             migrations: self.moves.len(),
             conns: self.options.conns,
             lost: self.lost(),
             denied_passed: self.denied_passed(),
             downtime_ms: self.moves.iter().map(|one| one.downtime_ms).collect(),
-            median_beyond_downtime_ms: beyond(&downtime),
-            median_beyond_stopped_ms: beyond(&stopped),
-            stopped_ms: stopped,
-            blackout_ms: blackout,
+            blackout_ms: self.each(|one| one.blackout),
+            median_downtime_ms: median(self.each(|one| one.stopped)),
+            median_blackout_ms,
+            median_outside_downtime_ms: self.outside_downtime(),
+            vmm_alone: beside.map(|bare| Alone {
+                blackout_ms: bare.each(|one| one.blackout),
+                median_downtime_ms: median(bare.each(|one| one.stopped)),
+                median_blackout_ms: alone,
+                median_outside_downtime_ms: bare.outside_downtime(),
+            }),
+            blackout_beyond_vmm_ms: median_blackout_ms.zip(alone).map(|(ours, alone)| tenth(ours - alone)),
         };
         serde_json::to_string(&line).unwrap_or_default()
     }
+
+    /// One figure of each move, in milliseconds.
+    fn each(&self, figure: fn(&Move) -> Duration) -> Vec<f64> {
+        self.moves.iter().map(|one| tenth(figure(one).as_secs_f64() * 1000.0)).collect()
+    }
+
+    /// How much longer the guest was silent than its VM stood.
+    fn outside_downtime(&self) -> Option<f64> {
+        median(self.each(|one| one.blackout.saturating_sub(one.stopped)))
+    }
 }
 
-/// The last line's keys, in their order.
+/// The last line's keys, in their order. A VM stands from one VMM's event to the other's; the peer sees the blackout.
 #[derive(Debug, Serialize)]
 struct Line {
     migrations: usize,
@@ -186,15 +282,28 @@ struct Line {
     lost: usize,
     denied_passed: u64,
     downtime_ms: Vec<u64>,
-    stopped_ms: Vec<f64>,
     blackout_ms: Vec<f64>,
-    median_beyond_downtime_ms: Option<f64>,
-    median_beyond_stopped_ms: Option<f64>,
+    median_downtime_ms: Option<f64>,
+    median_blackout_ms: Option<f64>,
+    median_outside_downtime_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vmm_alone: Option<Alone>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blackout_beyond_vmm_ms: Option<f64>,
 }
 
-/// Milliseconds with one digit after the point.
-fn ms(time: Duration) -> f64 {
-    (time.as_secs_f64() * 10_000.0).round() / 10.0
+/// The same of a guest without a firewall.
+#[derive(Debug, Serialize)]
+struct Alone {
+    blackout_ms: Vec<f64>,
+    median_downtime_ms: Option<f64>,
+    median_blackout_ms: Option<f64>,
+    median_outside_downtime_ms: Option<f64>,
+}
+
+/// With one digit after the point.
+fn tenth(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
 }
 
 /// The one in the middle; the mean of two where there are two.
@@ -202,5 +311,5 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let upper = *values.get(values.len() / 2)?;
     let lower = *values.get((values.len() - 1) / 2)?;
-    Some(((upper + lower) * 5.0).round() / 10.0)
+    Some(tenth((upper + lower) / 2.0))
 }

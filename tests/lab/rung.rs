@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::image::Image;
+use crate::outer;
 use crate::process::{Process, run};
 use crate::program;
 
@@ -87,7 +88,7 @@ impl Rung {
     /// Whether the guest runs at the machine's own pace: not in emulation, nor nested in an emulated machine.
     #[must_use]
     pub fn is_fast(&self) -> bool {
-        self.processor == Processor::Kvm && std::env::var_os("PORTCULLIS_NESTED").is_none()
+        self.processor == Processor::Kvm && !outer::is_inside()
     }
 }
 

@@ -41,15 +41,25 @@ pub struct Spec {
     pub moving: Option<Moving>,
 }
 
-/// A guest that moves between hosts; QEMU's alone.
+/// A guest that moves between hosts.
 #[derive(Debug, Clone)]
 pub struct Moving {
     /// The network namespace it runs in.
     pub place: String,
-    /// Where the VMM takes orders (QMP).
-    pub qmp: PathBuf,
+    /// The host's own folder. Cloud Hypervisor takes its sockets' paths along: they are relative to this one.
+    pub home: PathBuf,
+    /// Where the VMM takes orders: QMP or Cloud Hypervisor's API.
+    pub monitor: PathBuf,
     /// Where the guest arrives from, if it does not boot.
     pub incoming: Option<PathBuf>,
+}
+
+impl Moving {
+    /// Where Cloud Hypervisor tells what happens.
+    #[must_use]
+    pub fn events(&self) -> PathBuf {
+        self.monitor.with_extension("events")
+    }
 }
 
 /// A running guest.
@@ -76,18 +86,18 @@ impl Vm {
     /// # Errors
     /// The VMM does not start.
     pub fn start(rung: &Rung, image: &Image, spec: &Spec, folder: &Path) -> Result<Self> {
-        let agent = folder.join(format!("{}.agent", spec.name));
+        let home = spec.moving.as_ref().map_or(folder, |moving| moving.home.as_path());
+        let agent = home.join(format!("{}.agent", spec.name));
         let mut command = match &rung.vmm {
             Vmm::Qemu(program, _) => qemu(program, rung.processor, image, spec, &agent, folder)?,
             Vmm::CloudHypervisor(program) => cloud_hypervisor(program, image, spec, &agent)?,
         };
         let mut process = Process::start(&spec.name, &mut command, folder)?;
-        let mut line = None;
-        process.wait_until(Duration::from_secs(20), || {
-            line = Agent::connect(&agent).ok();
-            line.is_some()
-        })?;
-        let agent = line.context("no line to the guest")?;
+        let mut agent = Agent::at(agent);
+        let arrives = spec.moving.as_ref().is_some_and(|moving| moving.incoming.is_some());
+        if !arrives || matches!(rung.vmm, Vmm::Qemu(..)) {
+            process.wait_until(Duration::from_secs(20), || agent.connect().is_ok())?;
+        }
         Ok(Self { name: spec.name.clone(), process, agent, fast: rung.is_fast() })
     }
 
@@ -104,7 +114,7 @@ impl Vm {
             match self.agent.run("true", Duration::from_millis(700)) {
                 Ok(_) => return Ok(()),
                 // Cloud Hypervisor makes the line anew when the guest resets.
-                Err(_) if self.agent.is_cut => self.agent.join_again(),
+                Err(_) if self.agent.stream.is_none() => self.agent.join_again(),
                 Err(_) => {}
             }
         }
@@ -231,7 +241,7 @@ fn qemu(
     command.arg("-kernel").arg(&image.vmlinuz).arg("-initrd").arg(&image.initramfs);
     command.arg("-append").arg(orders(spec, "console=ttyS0 no_timer_check", "ttyS1"));
     if let Some(moving) = moving {
-        command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", moving.qmp.display()));
+        command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", moving.monitor.display()));
         if let Some(incoming) = &moving.incoming {
             command.arg("-incoming").arg(format!("unix:{}", incoming.display()));
         }
@@ -240,15 +250,31 @@ fn qemu(
 }
 
 fn cloud_hypervisor(program: &Path, image: &Image, spec: &Spec, agent: &Path) -> Result<Command> {
-    let mut command = Command::new(program);
+    let moving = spec.moving.as_ref();
+    let mut command = host::command_in(moving.map(|moving| moving.place.as_str()), program)?;
+    command.arg("-v");
+    if let Some(moving) = moving {
+        command.current_dir(&moving.home).arg("--api-socket").arg(&moving.monitor);
+        command.arg("--event-monitor").arg(format!("path={}", moving.events().display()));
+        // In a VM, version 53's own filter kills the thread that sends a guest: glibc asks for a file's size by newfstatat.
+        command.args(["--seccomp", "log"]);
+        if moving.incoming.is_some() {
+            // Everything else comes with the guest.
+            return Ok(command);
+        }
+    }
+    let seen = |path: &Path| {
+        let home = moving.and_then(|moving| path.strip_prefix(&moving.home).ok());
+        home.unwrap_or(path).display().to_string()
+    };
     command.arg("--kernel").arg(&image.vmlinux).arg("--initramfs").arg(&image.initramfs);
     // One serial line: the kernel keeps quiet on it, and the agent's marks stand out from what init prints.
     command.arg("--cmdline").arg(orders(spec, "console=ttyS0 quiet", "ttyS0"));
-    command.args(["-v", "--cpus", "boot=1", "--memory", "size=256M,shared=on", "--console", "off"]);
-    command.arg("--serial").arg(format!("socket={}", agent.display()));
+    command.args(["--cpus", "boot=1", "--memory", "size=256M,shared=on", "--console", "off"]);
+    command.arg("--serial").arg(format!("socket={}", seen(agent)));
     let net = match &spec.wire {
         Wire::VhostUser(socket) => {
-            format!("vhost_user=true,socket={},num_queues=2,queue_size=256", socket.display())
+            format!("vhost_user=true,socket={},num_queues=2,queue_size=256", seen(socket))
         }
         Wire::Tap(name) => format!("tap={name}"),
     };
@@ -260,36 +286,40 @@ fn cloud_hypervisor(program: &Path, image: &Image, spec: &Spec, agent: &Path) ->
 #[derive(Debug)]
 struct Agent {
     path: PathBuf,
-    stream: UnixStream,
-    is_cut: bool,
+    /// Nothing while there is no line, or it was cut.
+    stream: Option<UnixStream>,
     said: Vec<u8>,
     tag: u32,
 }
 
 impl Agent {
-    fn connect(path: &Path) -> Result<Self> {
-        let stream = UnixStream::connect(path).with_context(|| path.display().to_string())?;
+    fn at(path: PathBuf) -> Self {
+        Self { path, stream: None, said: Vec::new(), tag: 0 }
+    }
+
+    fn connect(&mut self) -> Result<()> {
+        let stream = UnixStream::connect(&self.path).with_context(|| self.path.display().to_string())?;
         stream.set_read_timeout(Some(Duration::from_millis(50)))?;
         stream.set_write_timeout(Some(Duration::from_secs(5)))?;
-        Ok(Self { path: path.to_owned(), stream, is_cut: false, said: Vec::new(), tag: 0 })
+        self.stream = Some(stream);
+        Ok(())
     }
 
     /// Tries to join the line again after it was cut.
     fn join_again(&mut self) {
         thread::sleep(Duration::from_millis(200));
-        if let Ok(again) = Self::connect(&self.path) {
-            self.stream = again.stream;
-            self.is_cut = false;
-        }
+        let _ = self.connect();
     }
 
     /// Gives an order whose answer nobody waits for.
     fn tell(&mut self, command: &str) -> Result<()> {
         self.tag += 1;
+        let stream = self.stream.as_mut().context("there is no line to the guest")?;
         // The empty line ends whatever the line holds from before the guest listened.
-        let written = self.stream.write_all(format!("\n@{} {command}\n", self.tag).as_bytes());
-        self.is_cut =
-            self.is_cut || written.as_ref().is_err_and(|error| error.kind() == ErrorKind::BrokenPipe);
+        let written = stream.write_all(format!("\n@{} {command}\n", self.tag).as_bytes());
+        if written.as_ref().is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
+            self.stream = None;
+        }
         Ok(written?)
     }
 
@@ -299,15 +329,16 @@ impl Agent {
         let end = Instant::now() + patience;
         let mut part = [0; 4096];
         while Instant::now() < end {
-            match self.stream.read(&mut part) {
+            let stream = self.stream.as_mut().context("there is no line to the guest")?;
+            match stream.read(&mut part) {
                 Ok(0) => {
-                    self.is_cut = true;
+                    self.stream = None;
                     bail!("the VMM closed the agent's line");
                 }
                 Ok(length) => self.said.extend_from_slice(part.get(..length).unwrap_or_default()),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
                 Err(error) => {
-                    self.is_cut = true;
+                    self.stream = None;
                     return Err(error.into());
                 }
             }

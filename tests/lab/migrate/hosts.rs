@@ -41,12 +41,15 @@ pub fn make() -> Result<()> {
 /// The tap on each host's bridge for a guest without a firewall.
 pub(super) const TAP: &str = "bare";
 
-/// Makes [`TAP`] on both hosts.
+/// Makes [`TAP`] on both hosts where it is not yet.
 ///
 /// # Errors
 /// A network command fails.
 pub(super) fn make_taps() -> Result<()> {
     for host in HOSTS {
+        if ip(&format!("-n {host} link show {TAP}")).is_ok() {
+            continue;
+        }
         ip(&format!("-n {host} tuntap add {TAP} mode tap vnet_hdr"))?;
         ip(&format!("-n {host} link set {TAP} master {BRIDGE}"))?;
         ip(&format!("-n {host} link set {TAP} up"))?;

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use super::monitor::Left;
+
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a VM may take to move.
@@ -24,15 +26,6 @@ pub(super) struct Qmp {
     /// When the VM last stopped or ran on, in microseconds of the wall clock: events.
     stopped_us: Option<u64>,
     resumed_us: Option<u64>,
-}
-
-/// How a move went, as the VMM sees it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Moved {
-    /// Milliseconds of downtime, as the source counts it.
-    pub(super) downtime_ms: u64,
-    /// When the VM had stopped, in microseconds of the wall clock.
-    pub(super) stopped_us: u64,
 }
 
 impl Qmp {
@@ -93,7 +86,7 @@ impl Qmp {
     ///
     /// # Errors
     /// The migration fails: the error is QEMU's.
-    pub(super) fn migrate(&mut self, to: &Path) -> Result<Moved> {
+    pub(super) fn migrate(&mut self, to: &Path) -> Result<Left> {
         self.run("migrate-set-parameters", json!({"downtime-limit": 300, "max-bandwidth": 1_u64 << 40}))?;
         self.run("migrate", json!({"uri": format!("unix:{}", to.display())}))?;
         let end = Instant::now() + MOVE_PATIENCE;
@@ -103,7 +96,7 @@ impl Qmp {
                 Some("completed") => {
                     let downtime = status.get("downtime").and_then(Value::as_u64);
                     let stopped_us = self.stopped_us.context("it moved without stopping")?;
-                    return Ok(Moved { downtime_ms: downtime.context("no downtime")?, stopped_us });
+                    return Ok(Left { stopped_us, downtime_ms: Some(downtime.context("no downtime")?) });
                 }
                 Some("failed" | "cancelled") => bail!("the migration failed: {status}"),
                 _ => thread::sleep(Duration::from_millis(5)),

@@ -16,13 +16,13 @@ use serde_json::Value;
 use super::busy::{Busy, Ends};
 use super::denied::{CLOSED, FORBIDDEN, MARKED, WITNESS};
 use super::hosts::{self, HOSTS};
+use super::monitor::Monitor;
 use super::peer::{Conns, PATIENCE};
-use super::qmp::Qmp;
 use super::{Behind, Options, progress};
 use crate::firewall::{Firewall, Uplink};
 use crate::host::{BRIDGE, HOST_V4};
 use crate::image::Image;
-use crate::rung::Rung;
+use crate::rung::{Rung, Vmm};
 use crate::vm::{Moving, Spec, Vm, Wire};
 
 const MAC: &str = "52:54:00:00:00:01";
@@ -61,7 +61,7 @@ pub struct Site<'a> {
     at: usize,
     moves: u16,
     vm: Vm,
-    qmp: Qmp,
+    monitor: Monitor,
     idle: Conns,
     chatty: Conns,
     flow: UdpSocket,
@@ -76,7 +76,7 @@ pub struct Move {
     pub lost: usize,
     /// Frames the guest got and conns it opened although no rule allows them.
     pub denied_passed: u64,
-    /// Downtime in milliseconds, as the source VMM counts it.
+    /// Downtime in milliseconds, as the source VMM counts it; [`Move::stopped`] where it does not.
     pub downtime_ms: u64,
     /// How long the VM ran nowhere, from one VMM's event to the other's.
     pub stopped: Duration,
@@ -92,6 +92,9 @@ impl<'a> Site<'a> {
     /// # Errors
     /// A part does not start, or a conn cannot be opened.
     pub fn open(rung: &'a Rung, image: &'a Image, options: Options, folder: &'a Path) -> Result<Self> {
+        for host in HOSTS {
+            fs::create_dir_all(folder.join(host))?;
+        }
         let firewalls = match options.behind {
             Behind::Firewalls => Some(start_firewalls(folder, "revalidate")?),
             Behind::Forgetful => Some(start_firewalls(folder, "empty")?),
@@ -100,10 +103,10 @@ impl<'a> Site<'a> {
                 None
             }
         };
-        let spec = spec(folder, 0, firewalls.as_ref(), None);
+        let spec = spec(rung, folder, 0, firewalls.as_ref(), None);
         let mut vm = Vm::start(rung, image, &spec, folder)?;
         vm.wait()?;
-        let qmp = Qmp::connect(&spec.moving.context("a VM that moves")?.qmp)?;
+        let monitor = Monitor::connect(&rung.vmm, &spec.moving.context("a VM that moves")?)?;
         let flow = open_flow(&mut vm)?;
         let patience = options.behind.patience();
         let (idle, chatty) = (Conns::new(patience), Conns::new(patience));
@@ -115,7 +118,7 @@ impl<'a> Site<'a> {
             at: 0,
             moves: 0,
             vm,
-            qmp,
+            monitor,
             idle,
             chatty,
             flow,
@@ -167,9 +170,10 @@ impl<'a> Site<'a> {
         self.moves += 1;
         let to = 1 - self.at;
         let door = self.folder.join(format!("arrive-{}", self.moves));
-        let spec = spec(self.folder, self.moves, self.firewalls.as_ref(), Some((to, door.clone())));
+        let spec =
+            spec(self.rung, self.folder, self.moves, self.firewalls.as_ref(), Some((to, door.clone())));
         let arriving = Vm::start(self.rung, self.image, &spec, self.folder)?;
-        let mut there = Qmp::connect(&spec.moving.context("a VM that moves")?.qmp)?;
+        let mut there = Monitor::connect(&self.rung.vmm, &spec.moving.context("a VM that moves")?)?;
         let denied_before = self.marked_frames()?;
         let ends = Ends {
             us: HOST_V4.parse()?,
@@ -181,12 +185,13 @@ impl<'a> Site<'a> {
         };
         let busy = Busy::start(&ends, self.chatty.take())?;
         thread::sleep(BEFORE);
-        let moved = self.qmp.migrate(&door).with_context(|| self.said(&arriving))?;
-        let resumed_us = there.wait_running()?;
+        let left = self.monitor.migrate(&door).with_context(|| self.said(&arriving))?;
+        let resumed_us = there.wait_running().with_context(|| self.said(&arriving))?;
         self.vm = arriving;
-        self.qmp = there;
+        self.monitor = there;
         self.at = to;
         thread::sleep(AFTER);
+        self.vm.wait()?;
         let met = busy.end()?;
         if !met.ping.is_alive() {
             bail!("the guest is not reached on {}: {:?}", HOSTS.get(to).unwrap_or(&""), met.ping);
@@ -202,13 +207,14 @@ impl<'a> Site<'a> {
             None => Value::Null,
         };
         let seen = self.marked_frames()?.saturating_sub(denied_before);
-        let stopped = Duration::from_micros(resumed_us.saturating_sub(moved.stopped_us));
+        let stopped = Duration::from_micros(resumed_us.saturating_sub(left.stopped_us));
+        let downtime_ms = left.downtime_ms.unwrap_or(u64::try_from(stopped.as_millis())?);
         let number = self.moves;
         progress(&format!(
             "move {number}: {lost} lost; the VM stood {} ms ({} by its VMM), was silent {} ms; {} KiB went there and back, \
              {} of {} echoes and {} of {} datagrams answered; {} denied frames sent, {seen} seen; arrived {arrived}",
             stopped.as_millis(),
-            moved.downtime_ms,
+            downtime_ms,
             met.ping.silence.as_millis(),
             met.carried / 1024,
             met.ping.answered,
@@ -220,7 +226,7 @@ impl<'a> Site<'a> {
         Ok(Move {
             lost,
             denied_passed: seen + met.tried.opened,
-            downtime_ms: moved.downtime_ms,
+            downtime_ms,
             stopped,
             blackout: met.ping.silence,
             arrived,
@@ -263,9 +269,8 @@ fn start_firewalls(folder: &Path, restore: &str) -> Result<[Firewall; 2]> {
     let key = key.display().to_string();
     let words = ["--state-key", &key, "--restore", restore];
     let start = |host: &str| {
-        let folder = folder.join(host);
-        fs::create_dir_all(&folder)?;
-        Firewall::start_in(Some(host), "mover", RULES, Uplink::Bridge(BRIDGE.to_owned()), &words, &folder)
+        let uplink = Uplink::Bridge(BRIDGE.to_owned());
+        Firewall::start_in(Some(host), "mover", RULES, uplink, &words, &folder.join(host))
     };
     let [a, b] = HOSTS;
     Ok([start(a)?, start(b)?])
@@ -282,6 +287,7 @@ fn open_flow(vm: &mut Vm) -> Result<UdpSocket> {
 }
 
 fn spec(
+    rung: &Rung,
     folder: &Path,
     number: u16,
     firewalls: Option<&[Firewall; 2]>,
@@ -289,11 +295,16 @@ fn spec(
 ) -> Spec {
     let at = arrives.as_ref().map_or(0, |(at, _)| *at);
     let [host_a, host_b] = HOSTS;
+    let host = if at == 0 { host_a } else { host_b };
     let wire = match firewalls {
         Some([a, b]) => Wire::VhostUser(if at == 0 { a } else { b }.socket()),
         None => Wire::Tap(hosts::TAP.to_owned()),
     };
-    let name = format!("mover-{number}");
+    // QEMU's files are each one's own; Cloud Hypervisor takes the names along.
+    let name = match rung.vmm {
+        Vmm::Qemu(..) => format!("mover-{number}"),
+        Vmm::CloudHypervisor(_) => "mover".to_owned(),
+    };
     Spec {
         mac: MAC.to_owned(),
         wire,
@@ -302,8 +313,9 @@ fn spec(
             format!("addr={GUEST}/24"),
         ],
         moving: Some(Moving {
-            place: if at == 0 { host_a } else { host_b }.to_owned(),
-            qmp: folder.join(format!("{name}.qmp")),
+            place: host.to_owned(),
+            home: folder.join(host),
+            monitor: folder.join(format!("{number}.monitor")),
             incoming: arrives.map(|(_, door)| door),
         }),
         name,
