@@ -9,10 +9,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use fw_tests::host::{self, Stay};
 use fw_tests::image::Image;
-use fw_tests::migrate::{self, Behind, Found, Options, RULES, Site};
+use fw_tests::migrate::{self, Behind, Found, Options, Outcome as Ran, RULES, Site, Under};
 use fw_tests::program;
 use fw_tests::report::Report;
-use fw_tests::rung::{self, Processor, Rung, Wiring};
+use fw_tests::rung::{self, Processor, Rung, Vmm, Wiring};
 use fw_tests::suite::Size;
 use serde_json::Value;
 
@@ -32,6 +32,7 @@ const STEPS: &[Step] = &[
     ("without_their_table_all_conns_die", without_their_table_all_conns_die),
     ("without_a_firewall_what_is_denied_arrives", without_a_firewall_what_is_denied_arrives),
     ("killed_conns_and_an_opened_port_are_noticed", killed_conns_and_an_opened_port_are_noticed),
+    ("every_conn_moves_under_cloud_hypervisor", every_conn_moves_under_cloud_hypervisor),
 ];
 
 fn main() -> ExitCode {
@@ -124,5 +125,24 @@ fn killed_conns_and_an_opened_port_are_noticed(ground: &Ground) -> Outcome {
     site.there().context("a firewall")?.install(&format!("generation: 3\n{}", RULES.trim_start()))?;
     let mended = site.migrate()?;
     ensure!(mended.lost == 0 && mended.denied_passed == 0, "after the mistake was mended: {mended:?}");
+    Ok(None)
+}
+
+/// Once: its second move of a guest fails upstream.
+fn every_conn_moves_under_cloud_hypervisor(ground: &Ground) -> Outcome {
+    let Some(vmm) = program::on_path("cloud-hypervisor") else {
+        return Ok(Some("there is no cloud-hypervisor on the path".to_owned()));
+    };
+    let options = Options { count: 1, conns: 100, under: Under::CloudHypervisor, ..Options::default() };
+    if ground.rung.processor == Processor::Kvm {
+        let rung = Rung { vmm: Vmm::CloudHypervisor(vmm), ..ground.rung.clone() };
+        let found = Found::on(&rung, &ground.image, options)?;
+        ensure!(found.is_good(), "{}", found.line(None));
+        return Ok(None);
+    }
+    match migrate::run(options)? {
+        Ran::Ran { line, good } => ensure!(good, "{line}"),
+        Ran::NotRun(why) => return Ok(Some(why)),
+    }
     Ok(None)
 }
