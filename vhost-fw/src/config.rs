@@ -4,16 +4,20 @@
 //! Never knows what is done with a setting.
 
 mod file;
+mod nic;
 mod verbs;
 
 use std::os::fd::RawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use fw_model::{MacAddr, NicId};
 
 use crate::handover::Restore;
+use crate::nic::Record;
 use crate::uplink::UplinkChoice;
+pub(crate) use nic::uplink_of;
+pub use nic::{NicArgs, NicVerb};
 pub use verbs::{ConnsVerb, CtlArgs, CtlVerb, Form, HandoverVerb, ProbeProtocol};
 
 const EXAMPLES: &str = "\
@@ -45,6 +49,8 @@ pub enum Verb {
     Simulate(SimulateArgs),
     /// Ask or tell a running NIC
     Ctl(CtlArgs),
+    /// Prepare a NIC on this host, or take it away
+    Nic(NicArgs),
     /// Print the table of reasons
     Reasons,
 }
@@ -79,6 +85,9 @@ pub struct DeviceArgs {
     /// [/run/portcullis/<nic>/control.sock]
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
+    /// Where NICs have their folders [/run/portcullis]
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
     /// Queue pairs [1, the only number yet]
     #[arg(long, value_name = "N")]
     pub queues: Option<u16>,
@@ -152,6 +161,8 @@ pub struct DeviceConfig {
     pub rules: Option<PathBuf>,
     /// The control socket, if not the default one.
     pub control: Option<PathBuf>,
+    /// Where NICs have their folders.
+    pub run_dir: PathBuf,
     /// Largest ring.
     pub queue_size: u16,
     /// MAC address offered to the guest, if not the rules'.
@@ -178,6 +189,8 @@ pub struct DeviceConfig {
     pub check: bool,
 }
 
+/// Where NICs have their folders.
+pub const RUN_DIR: &str = "/run/portcullis";
 const QUEUE_SIZE_MIN: u16 = 16;
 const QUEUE_SIZE_MAX: u16 = 1024;
 const CONNS_MAX: u32 = 1 << 24;
@@ -195,7 +208,21 @@ impl DeviceArgs {
             Some(path) => file::load(path).map_err(|error| error.to_string())?,
             None => Self::default(),
         };
-        self.over(written).checked()
+        self.over(written).with_what_was_made()?.checked()
+    }
+
+    /// What `nic add` made for the NIC, where nothing else is named: its tap and its socket.
+    fn with_what_was_made(mut self) -> Result<Self, String> {
+        let Some(nic) = &self.nic else { return Ok(self) };
+        let run_dir = self.run_dir.clone().unwrap_or_else(|| RUN_DIR.into());
+        let made = Record::read(&run_dir, nic).map_err(|error| error.to_string())?;
+        let Some(made) = made else { return Ok(self) };
+        let names_none = self.tap.is_none() && self.tap_fd.is_none() && self.uplink.is_none();
+        if names_none && (self.bridge.is_none() || self.bridge == made.bridge) {
+            (self.tap, self.bridge) = (Some(made.tap.clone()), None);
+        }
+        self.socket = self.socket.or_else(|| Some(made.socket(&run_dir)));
+        Ok(self)
     }
 
     /// These settings, and those of `file` where these say nothing. An uplink of any kind hides the file's.
@@ -217,6 +244,7 @@ impl DeviceArgs {
             nic: self.nic.or(file.nic),
             rules: self.rules.or(file.rules),
             control: self.control.or(file.control),
+            run_dir: self.run_dir.or(file.run_dir),
             queues: self.queues.or(file.queues),
             queue_size: self.queue_size.or(file.queue_size),
             mac: self.mac.or(file.mac),
@@ -270,6 +298,7 @@ impl DeviceArgs {
             nic: self.nic,
             rules: self.rules,
             control: self.control,
+            run_dir: self.run_dir.unwrap_or_else(|| RUN_DIR.into()),
             queue_size,
             mac: self.mac,
             mtu: self.mtu,
@@ -304,7 +333,7 @@ impl DeviceArgs {
     }
 }
 
-fn interface(flag: &str, name: &str) -> Result<String, String> {
+pub(crate) fn interface(flag: &str, name: &str) -> Result<String, String> {
     let fits = (1..=NAME_LEN_MAX).contains(&name.len())
         && !matches!(name, "." | "..")
         && name.bytes().all(|byte| byte.is_ascii_graphic() && !b"/:%".contains(&byte));
@@ -314,7 +343,13 @@ fn interface(flag: &str, name: &str) -> Result<String, String> {
 /// The control socket of a NIC.
 #[must_use]
 pub fn default_control(nic: &NicId) -> PathBuf {
-    ["/run/portcullis", nic.as_str(), "control.sock"].iter().collect()
+    control_in(Path::new(RUN_DIR), nic)
+}
+
+/// The control socket of a NIC whose folder is in `run_dir`.
+#[must_use]
+pub fn control_in(run_dir: &Path, nic: &NicId) -> PathBuf {
+    run_dir.join(nic.as_str()).join("control.sock")
 }
 
 #[cfg(test)]

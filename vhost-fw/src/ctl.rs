@@ -2,7 +2,7 @@
 //!
 //! Knows words, files and the control socket. Never knows how the NIC does what it is told.
 
-mod table;
+pub(crate) mod table;
 mod words;
 
 use std::io::{self, Write};

@@ -6,6 +6,7 @@ mod features;
 mod fingerprint;
 mod hex;
 mod queue;
+mod ready;
 mod vring;
 
 pub mod config;
@@ -16,6 +17,7 @@ pub mod device;
 pub mod handover;
 #[cfg(feature = "measure")]
 pub mod measure;
+pub mod nic;
 pub mod observe;
 pub mod reasons;
 pub mod rules_file;

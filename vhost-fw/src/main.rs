@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use vhost_fw::config::{Cli, DeviceArgs, Verb};
-use vhost_fw::{ctl, reasons, run, simulate};
+use vhost_fw::{ctl, nic, reasons, run, simulate};
 
 /// Wrong words on the command line, a wrong file.
 const USAGE: u8 = 2;
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
             told(simulate::run(&args, io::stdin().lock(), io::stdout().lock()), |_| USAGE)
         }
         Some(Verb::Ctl(args)) => told(ctl::run(&args, io::stdout().lock()), ctl::CtlError::exit_code),
+        Some(Verb::Nic(args)) => told(nic::run(&args, io::stdout().lock()), nic::NicError::exit_code),
         Some(Verb::Reasons) => told(io::stdout().write_all(reasons::document().as_bytes()), |_| 1),
         None => device(cli.device),
     }

@@ -17,11 +17,12 @@ use fw_model::{MacAddr, NicId, Reply, Request};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::config::{DeviceConfig, default_control};
+use crate::config::{DeviceConfig, control_in};
 use crate::control::{self, Control, ControlError, Nic, SocketFile};
 use crate::device::{Device, DeviceOptions};
 use crate::handover::{Handover, HandoverOptions, KeyFileError, load_key};
 use crate::observe::DecisionLog;
+use crate::ready::Readiness;
 use crate::rules_file::{self, RulesFileError};
 use crate::sandbox::{Missing, Plan, RunAs, Sandbox, SandboxError};
 use crate::serve::{Doorway, ServeError, Socket, door_of};
@@ -99,7 +100,7 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
     control::block_signals().map_err(doing("blocking signals"))?;
     let opened = Opened::new(config, &settled)?;
     let sandbox = close_sandbox(config, &settled)?;
-    let Opened { uplink, engine, vmm, door, listener, control_file, uplink_file, log } = opened;
+    let Opened { uplink, engine, vmm, door, listener, control_file, uplink_file, log, readiness } = opened;
     let observer =
         DecisionLog::start(settled.nic.clone(), log).map_err(doing("starting the decision log"))?;
     let mtu = uplink.mtu();
@@ -127,9 +128,11 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
         let generation = rules.rules().generation;
         device.worker().ask(Command::Install(rules))?;
         log::info!("generation {generation} is enforced");
+        // The VMM's socket listens since before the sandbox.
+        readiness.enforced(generation);
     }
     let stop = EventFd::new(EFD_NONBLOCK).map_err(doing("making an eventfd"))?;
-    let nic = Box::new(Running { worker: device.worker(), handover: device.handover() });
+    let nic = Box::new(Running { worker: device.worker(), handover: device.handover(), readiness });
     let told = stop.try_clone().map_err(doing("making an eventfd"))?;
     let control = Control::new(settled.nic, nic, listener, config.rules.clone(), told);
     start_control(control.map_err(doing("starting the control thread"))?, &stop)?;
@@ -175,7 +178,7 @@ impl Settled {
             }
             (mac, own) => mac.or(own),
         };
-        let control = config.control.clone().unwrap_or_else(|| default_control(&nic));
+        let control = config.control.clone().unwrap_or_else(|| control_in(&config.run_dir, &nic));
         let key = config.state_key.as_deref().map(load_key).transpose()?;
         Ok(Self { nic, mac, rules, key, control })
     }
@@ -197,6 +200,7 @@ struct Opened {
     control_file: SocketFile,
     uplink_file: Option<SocketFile>,
     log: Box<dyn Write + Send>,
+    readiness: Readiness,
 }
 
 impl Opened {
@@ -226,7 +230,8 @@ impl Opened {
             }
             None => Box::new(io::stderr()),
         };
-        Ok(Self { uplink, engine, vmm, door, listener, control_file, uplink_file, log })
+        let readiness = Readiness::from_environment().map_err(doing("NOTIFY_SOCKET"))?;
+        Ok(Self { uplink, engine, vmm, door, listener, control_file, uplink_file, log, readiness })
     }
 }
 
@@ -312,6 +317,7 @@ fn start_control(control: Control, stop: &EventFd) -> Result<(), RunError> {
 struct Running {
     worker: WorkerHandle,
     handover: Option<Arc<Handover>>,
+    readiness: Readiness,
 }
 
 impl Running {
@@ -322,7 +328,11 @@ impl Running {
 
 impl Nic for Running {
     fn install(&self, rules: Arc<PreparedRules>) -> Reply {
-        self.tell(Command::Install(rules))
+        let reply = self.tell(Command::Install(rules));
+        if let Reply::Enforced(generation) = &reply {
+            self.readiness.enforced(*generation);
+        }
+        reply
     }
 
     fn ask(&self, request: Request) -> Reply {

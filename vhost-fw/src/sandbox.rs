@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use fw_model::NicId;
 
-pub use privileges::{RunAs, own_uid};
+pub use privileges::{RunAs, own_uid, user_of};
 pub use seccomp::data_thread_calls;
 
 /// What to do where the kernel lacks a feature of the sandbox.

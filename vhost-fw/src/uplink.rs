@@ -8,6 +8,7 @@ mod error;
 mod link;
 mod null;
 mod pair;
+pub(crate) mod persistent;
 mod tap;
 mod tun;
 mod unix;
@@ -22,6 +23,7 @@ use crate::queue::memory::Slice;
 use fw_engine::{GuestOffloads, Permit, VnetHeader};
 use fw_model::{Direction, NicId};
 
+pub(crate) use bridge::tap_name;
 pub use error::UplinkError;
 pub use null::Null;
 pub use pair::{Far, Near, pair};

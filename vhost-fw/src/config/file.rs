@@ -21,6 +21,7 @@ const KEYS: &[&str] = &[
     "nic",
     "rules",
     "control",
+    "run-dir",
     "queues",
     "queue-size",
     "mac",
@@ -54,6 +55,7 @@ fn settings(document: &Node<'_>, problems: &mut Problems) -> Option<DeviceArgs> 
     let socket = path(&fields, "socket", problems);
     let rules = path(&fields, "rules", problems);
     let control = path(&fields, "control", problems);
+    let run_dir = path(&fields, "run-dir", problems);
     let state_key = path(&fields, "state-key", problems);
     let decision_log = path(&fields, "decision-log", problems);
     let client = fields.get("client").and_then(|node| read::boolean(node, "client", problems));
@@ -79,6 +81,7 @@ fn settings(document: &Node<'_>, problems: &mut Problems) -> Option<DeviceArgs> 
         nic: fields.get("nic").and_then(|node| read::parsed(node, "nic", "a NIC's name", problems)),
         rules,
         control,
+        run_dir,
         queues,
         queue_size,
         mac: fields.get("mac").and_then(|node| read::parsed(node, "mac", "a MAC address", problems)),

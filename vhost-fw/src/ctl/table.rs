@@ -94,7 +94,7 @@ fn write_conns(conns: &[ConnInfo], out: &mut impl Write) -> io::Result<()> {
 }
 
 /// Columns as wide as their widest; nothing without rows.
-fn write_table<const N: usize>(
+pub(crate) fn write_table<const N: usize>(
     head: [&str; N],
     rows: impl Iterator<Item = [String; N]>,
     out: &mut impl Write,

@@ -43,6 +43,19 @@ pub fn own_uid(nic: &NicId) -> u32 {
     OWN_UID_FIRST | u32::try_from(fingerprint(nic) & OWN_UID_MASK).unwrap_or_default()
 }
 
+/// The user and group that a NIC of this id runs as, if this process's user starts it.
+#[must_use]
+pub fn user_of(nic: &NicId) -> (u32, u32) {
+    let me = (rustix::process::geteuid(), rustix::process::getegid());
+    let own = own_uid(nic);
+    let (uid, gid) = service_user().unwrap_or((own, own));
+    if me.0.is_root() && Mapped::read(uid, gid) == Mapped::Yes {
+        (uid, gid)
+    } else {
+        (me.0.as_raw(), me.1.as_raw())
+    }
+}
+
 /// Gives up every privilege, for good.
 pub(super) fn drop_all(plan: &Plan<'_>) -> Result<Option<Degraded>, SandboxError> {
     limit(Resource::Core, 0)?;

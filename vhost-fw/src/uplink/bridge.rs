@@ -8,6 +8,7 @@
 
 use fw_model::NicId;
 
+use super::link::Link;
 use super::{Tap, UplinkError, link};
 use crate::fingerprint::fingerprint;
 
@@ -16,23 +17,26 @@ const NAME_LEN_MAX: usize = 15;
 
 /// Makes the tap of `nic` and enslaves it to `bridge`.
 pub(super) fn open(bridge: &str, nic: &NicId, mtu: Option<u16>) -> Result<Tap, UplinkError> {
-    let found = link::find(bridge).map_err(|source| UplinkError::Link {
-        name: bridge.to_owned(),
-        step: "looking it up",
-        source,
-    })?;
-    let Some(link) = found else { return Err(UplinkError::NoBridge(bridge.to_owned())) };
-    if !link.is_bridge {
-        return Err(UplinkError::NotABridge(bridge.to_owned()));
-    }
+    let link = find(bridge)?;
     if let Some(asked) = mtu.filter(|asked| *asked > link.mtu) {
         return Err(UplinkError::BridgeMtu { bridge: bridge.to_owned(), has: link.mtu, asked });
     }
     Tap::open_on_bridge(&tap_name(nic), &link, mtu.unwrap_or(link.mtu))
 }
 
+/// The bridge of this name.
+pub(super) fn find(bridge: &str) -> Result<Link, UplinkError> {
+    let found = link::find(bridge).map_err(|source| UplinkError::Link {
+        name: bridge.to_owned(),
+        step: "looking it up",
+        source,
+    })?;
+    let Some(link) = found else { return Err(UplinkError::NoBridge(bridge.to_owned())) };
+    if link.is_bridge { Ok(link) } else { Err(UplinkError::NotABridge(bridge.to_owned())) }
+}
+
 /// `pc-<nic>`; an id that is too long is cut and told apart by six digits of its fingerprint.
-pub(super) fn tap_name(nic: &NicId) -> String {
+pub(crate) fn tap_name(nic: &NicId) -> String {
     let whole = format!("pc-{nic}");
     if whole.len() <= NAME_LEN_MAX {
         return whole;

@@ -34,6 +34,11 @@ pub enum UplinkError {
         "`{0}` exists and is no tap with one queue (`ip -d link show {0}`); name another one, or a bridge with `--bridge`"
     )]
     NotATap(String),
+    /// A device that `nic add` did not make has the tap's name.
+    #[error(
+        "`{0}` is there already and was not made for this NIC; remove it (`ip link del {0}`) or name another tap"
+    )]
+    NotMade(String),
     /// The kernel refused a step of setting up the tap.
     #[error("setting up the tap `{name}`, {step}: {source}")]
     Tap {

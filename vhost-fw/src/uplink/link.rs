@@ -22,6 +22,20 @@ pub(super) struct Link {
     pub(super) is_bridge: bool,
     /// Index of the bridge it is a port of.
     pub(super) controller: Option<u32>,
+    /// What somebody wrote on it (`ip link set alias`).
+    pub(super) alias: Option<String>,
+}
+
+/// Every device, by name.
+pub(super) fn all() -> io::Result<Vec<(String, Link)>> {
+    let found = run(async |links: LinkHandle| links.get().execute().try_collect::<Vec<_>>().await)?;
+    let named = |message: LinkMessage| {
+        let name = message.attributes.iter().find_map(|attribute| {
+            if let LinkAttribute::IfName(name) = attribute { Some(name.clone()) } else { None }
+        });
+        Some((name?, Link::from(message)))
+    };
+    Ok(found.into_iter().filter_map(named).collect())
 }
 
 /// The device of this name, if there is one.
@@ -54,6 +68,12 @@ pub(super) fn silence_ipv6(index: u32) -> io::Result<()> {
 /// Makes it a port of a bridge.
 pub(super) fn enslave(index: u32, bridge: u32) -> io::Result<()> {
     change(LinkUnspec::new_with_index(index).controller(bridge).build())
+}
+
+/// Writes on it whose it is.
+pub(super) fn set_alias(index: u32, alias: &str) -> io::Result<()> {
+    let attribute = LinkAttribute::IfAlias(alias.to_owned());
+    change(LinkUnspec::new_with_index(index).append_extra_attribute(attribute).build())
 }
 
 /// Brings it up.
@@ -93,6 +113,7 @@ impl From<LinkMessage> for Link {
             is_up: message.header.flags.contains(LinkFlags::Up),
             is_bridge: false,
             controller: None,
+            alias: None,
         };
         for attribute in message.attributes {
             if let LinkAttribute::Mtu(mtu) = attribute {
@@ -101,6 +122,8 @@ impl From<LinkMessage> for Link {
                 link.queue = frames;
             } else if let LinkAttribute::Controller(index) = attribute {
                 link.controller = (index != 0).then_some(index);
+            } else if let LinkAttribute::IfAlias(alias) = attribute {
+                link.alias = Some(alias);
             } else if let LinkAttribute::LinkInfo(infos) = attribute {
                 link.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));
             }

@@ -135,11 +135,11 @@ impl Uplink for Tap {
     }
 }
 
-fn find(name: &str) -> Result<Option<Link>, UplinkError> {
+pub(super) fn find(name: &str) -> Result<Option<Link>, UplinkError> {
     link::find(name).map_err(refused(name, "looking it up"))
 }
 
-fn attach(name: &str) -> Result<OwnedFd, UplinkError> {
+pub(super) fn attach(name: &str) -> Result<OwnedFd, UplinkError> {
     if !is_name(name) {
         return Err(UplinkError::Name(name.to_owned()));
     }
@@ -164,7 +164,7 @@ fn is_name(name: &str) -> bool {
 
 /// Gives an attached tap its queue and MTU. Changes nothing that is as it should be, so that a tap which root
 /// prepared needs no privilege.
-fn set_up(name: &str, was_there: bool, mtu: Option<u16>) -> Result<Link, UplinkError> {
+pub(super) fn set_up(name: &str, was_there: bool, mtu: Option<u16>) -> Result<Link, UplinkError> {
     let gone = || refused(name, "looking it up")(io::Error::from_raw_os_error(libc::ENODEV));
     let link = find(name)?.ok_or_else(gone)?;
     if !was_there && let Err(error) = link::silence_ipv6(link.index) {
@@ -181,11 +181,11 @@ fn set_up(name: &str, was_there: bool, mtu: Option<u16>) -> Result<Link, UplinkE
     Ok(link)
 }
 
-fn bring_up(name: &str, link: &Link) -> Result<(), UplinkError> {
+pub(super) fn bring_up(name: &str, link: &Link) -> Result<(), UplinkError> {
     if link.is_up { Ok(()) } else { link::bring_up(link.index).map_err(refused(name, "bringing it up")) }
 }
 
-fn refused(name: &str, step: &'static str) -> impl Fn(io::Error) -> UplinkError {
+pub(super) fn refused(name: &str, step: &'static str) -> impl Fn(io::Error) -> UplinkError {
     let name = name.to_owned();
     move |source| UplinkError::Link { name: name.clone(), step, source }
 }

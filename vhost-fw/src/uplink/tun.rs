@@ -14,6 +14,8 @@ use vmm_sys_util::{ioctl_ior_nr, ioctl_iow_nr};
 const TUN: c_uint = 0x54;
 
 ioctl_iow_nr!(TUNSETIFF, TUN, 202, c_int);
+ioctl_iow_nr!(TUNSETPERSIST, TUN, 203, c_int);
+ioctl_iow_nr!(TUNSETOWNER, TUN, 204, c_int);
 ioctl_iow_nr!(TUNSETOFFLOAD, TUN, 208, c_uint);
 ioctl_ior_nr!(TUNGETIFF, TUN, 210, c_uint);
 ioctl_iow_nr!(TUNSETVNETHDRSZ, TUN, 216, c_int);
@@ -54,6 +56,18 @@ pub(super) fn attach(fd: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     }
     // SAFETY: the kernel reads and writes one `struct ifreq`, whose size and layout `Request` has.
     done(unsafe { ioctl_with_mut_ref(&fd, TUNSETIFF(), &mut request) })
+}
+
+/// Lets this user, and no other without privilege, attach to the tap.
+pub(super) fn set_owner(fd: BorrowedFd<'_>, uid: u32) -> io::Result<()> {
+    // SAFETY: the argument is a number, not an address.
+    done(unsafe { ioctl_with_val(&fd, TUNSETOWNER(), c_ulong::from(uid)) })
+}
+
+/// Whether the tap outlives its descriptor.
+pub(super) fn set_persistent(fd: BorrowedFd<'_>, stays: bool) -> io::Result<()> {
+    // SAFETY: the argument is a number, not an address.
+    done(unsafe { ioctl_with_val(&fd, TUNSETPERSIST(), c_ulong::from(stays)) })
 }
 
 /// What `fd` is attached to; an error if it is no tun descriptor or not attached.
