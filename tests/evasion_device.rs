@@ -347,6 +347,7 @@ impl Site {
             observer: Box::new(Blind),
             clock: Box::new(move || Tick(time.load(Ordering::SeqCst))),
             handover: None,
+            crash_copy: None,
             thread_setup: Box::new(|| Ok(())),
         })
         .unwrap();

@@ -22,7 +22,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 const HEART_IMPORTS: &[(&str, &[&str])] = &[
     ("fw-model", &["serde", "thiserror"]),
     ("fw-engine", &["siphasher", "thiserror"]),
-    ("conn-snapshot", &["blake3", "thiserror"]),
+    ("conn-snapshot", &["blake3", "siphasher", "thiserror"]),
 ];
 
 /// Words a room may not say, and why.

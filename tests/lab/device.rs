@@ -157,6 +157,7 @@ impl Bench {
             observer: Box::new(Onlooker(Arc::clone(&shown))),
             clock: Box::new(boot_time),
             handover,
+            crash_copy: None,
             thread_setup: Box::new(|| Ok(())),
         })
         .unwrap();

@@ -106,6 +106,9 @@ pub struct DeviceArgs {
     /// The cluster's key: conns move with the VM
     #[arg(long, value_name = "FILE")]
     pub state_key: Option<PathBuf>,
+    /// Keep a copy of the conns here, for the next start
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
     /// Unannounced tables: revalidate, refuse or empty
     #[arg(long, value_name = "HOW")]
     pub restore: Option<Restore>,
@@ -173,6 +176,8 @@ pub struct DeviceConfig {
     pub max_connections: u32,
     /// The cluster's key.
     pub state_key: Option<PathBuf>,
+    /// Where the crash copy is kept, if one is.
+    pub state_dir: Option<PathBuf>,
     /// What becomes of a table that nobody announced.
     pub restore: Restore,
     /// Look for frames without ever sleeping.
@@ -251,6 +256,7 @@ impl DeviceArgs {
             mtu: self.mtu.or(file.mtu),
             max_connections: self.max_connections.or(file.max_connections),
             state_key: self.state_key.or(file.state_key),
+            state_dir: self.state_dir.or(file.state_dir),
             restore: self.restore.or(file.restore),
             poll: self.poll || file.poll,
             pin: self.pin.or(file.pin),
@@ -304,6 +310,7 @@ impl DeviceArgs {
             mtu: self.mtu,
             max_connections,
             state_key: self.state_key,
+            state_dir: self.state_dir,
             restore: self.restore.unwrap_or(Restore::Revalidate),
             poll: self.poll,
             pin: self.pin,

@@ -12,6 +12,7 @@ use fw_model::MacAddr;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::backend::Backend;
+use crate::crash_copy::CrashCopy;
 use crate::decision::Observer;
 use crate::handover::{Handover, HandoverOptions, Transfers};
 use crate::uplink::Uplink;
@@ -43,6 +44,8 @@ pub struct DeviceOptions {
     pub clock: Box<dyn FnMut() -> Tick + Send>,
     /// Hands the conn table over as the VM moves; without, the VM cannot migrate.
     pub handover: Option<HandoverOptions>,
+    /// Follows the conn table, for the process after this one.
+    pub crash_copy: Option<Box<CrashCopy>>,
     /// Called first in the data thread, for its sandbox.
     pub thread_setup: Box<dyn FnOnce() -> io::Result<()> + Send>,
 }
@@ -99,6 +102,7 @@ impl Device {
             observer,
             clock,
             handover,
+            crash_copy,
             thread_setup,
         } = options;
         if !queue_size.is_power_of_two() || !(QUEUE_SIZE_MIN..=QUEUE_SIZE_MAX).contains(&queue_size) {
@@ -110,7 +114,8 @@ impl Device {
         let plug = Arc::new(Plug::new()?);
         let end = Arc::new(End::new()?);
         let rest = if poll { Rest::Never } else { Rest::WhenIdle };
-        let (worker, handle) = Worker::new(Arc::clone(&plug), engine, uplink, observer, clock, rest);
+        let (worker, handle) =
+            Worker::new(Arc::clone(&plug), engine, crash_copy, uplink, observer, clock, rest);
         let (ready, is_ready) = sync_channel(1);
         let bell = Bell(Arc::clone(&end));
         let thread = Builder::new().name("data".to_owned()).spawn(move || {

@@ -6,7 +6,7 @@
 
 mod expected;
 mod key_file;
-mod record;
+pub(crate) mod record;
 mod transfer;
 
 use std::fmt;

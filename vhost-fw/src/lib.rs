@@ -11,6 +11,7 @@ mod vring;
 
 pub mod config;
 pub mod control;
+pub mod crash_copy;
 pub mod ctl;
 pub mod decision;
 pub mod device;

@@ -19,6 +19,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::config::{DeviceConfig, control_in};
 use crate::control::{self, Control, ControlError, Nic, SocketFile};
+use crate::crash_copy::{CrashCopy, CrashCopyError};
 use crate::device::{Device, DeviceOptions};
 use crate::handover::{Handover, HandoverOptions, KeyFileError, load_key};
 use crate::observe::DecisionLog;
@@ -46,6 +47,9 @@ pub enum RunError {
     /// There is no key; exit code 2.
     #[error("{0}")]
     Key(#[from] KeyFileError),
+    /// There is no crash copy.
+    #[error("{0}")]
+    CrashCopy(#[from] CrashCopyError),
     /// There is no uplink.
     #[error("{0}")]
     Uplink(#[from] UplinkError),
@@ -77,6 +81,7 @@ impl RunError {
             Self::Settings(_) | Self::Rules(_) | Self::Key(_) => 2,
             Self::Serve(ServeError::UplinkGone(_)) => 75,
             Self::Uplink(_)
+            | Self::CrashCopy(_)
             | Self::Control(_)
             | Self::SandboxMissing(_)
             | Self::Sandbox(_)
@@ -100,7 +105,8 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
     control::block_signals().map_err(doing("blocking signals"))?;
     let opened = Opened::new(config, &settled)?;
     let sandbox = close_sandbox(config, &settled)?;
-    let Opened { uplink, engine, vmm, door, listener, control_file, uplink_file, log, readiness } = opened;
+    let Opened { uplink, engine, crash_copy, vmm, door, listener, control_file, uplink_file, log, readiness } =
+        opened;
     let observer =
         DecisionLog::start(settled.nic.clone(), log).map_err(doing("starting the decision log"))?;
     let mtu = uplink.mtu();
@@ -119,6 +125,7 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
             restore: config.restore,
             conns: config.max_connections,
         }),
+        crash_copy,
         thread_setup: pinned(config.pin, sandbox.data_thread()),
     });
     let device = device.map_err(doing("starting the data thread"))?;
@@ -194,6 +201,7 @@ enum Vmm {
 struct Opened {
     uplink: Box<dyn Uplink>,
     engine: Engine,
+    crash_copy: Option<Box<CrashCopy>>,
     vmm: Vmm,
     door: Doorway,
     listener: std::os::unix::net::UnixListener,
@@ -208,7 +216,8 @@ impl Opened {
         // First, because it tells a second process of one NIC to go before it touches the first one's tap.
         let (listener, control_file) = control::bind(&settled.control)?;
         let uplink = uplink::open(&config.uplink, &settled.nic, config.mtu)?;
-        let engine = engine(config, uplink.mtu()).map_err(doing("/dev/urandom"))?;
+        let mut engine = engine(config, uplink.mtu()).map_err(doing("/dev/urandom"))?;
+        let crash_copy = crash_copy(config, settled, &mut engine)?;
         let uplink_file = match &config.uplink {
             UplinkChoice::Unix(path) => {
                 Some(SocketFile::of(path).map_err(doing(&path.display().to_string()))?)
@@ -231,7 +240,18 @@ impl Opened {
             None => Box::new(io::stderr()),
         };
         let readiness = Readiness::from_environment().map_err(doing("NOTIFY_SOCKET"))?;
-        Ok(Self { uplink, engine, vmm, door, listener, control_file, uplink_file, log, readiness })
+        Ok(Self {
+            uplink,
+            engine,
+            crash_copy,
+            vmm,
+            door,
+            listener,
+            control_file,
+            uplink_file,
+            log,
+            readiness,
+        })
     }
 }
 
@@ -281,6 +301,23 @@ fn engine(config: &DeviceConfig, mtu: u16) -> io::Result<Engine> {
     let mut hash_key = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut hash_key)?;
     Ok(Engine::new(Config { conns: config.max_connections, fragments: Config::FRAGMENTS, hash_key, mtu }))
+}
+
+/// What the process before this one left. The rules are put in force first: its conns are judged by them.
+fn crash_copy(
+    config: &DeviceConfig,
+    settled: &Settled,
+    engine: &mut Engine,
+) -> Result<Option<Box<CrashCopy>>, RunError> {
+    let Some(folder) = &config.state_dir else { return Ok(None) };
+    let now = boot_time();
+    if let Some(rules) = &settled.rules {
+        engine.install(Arc::clone(rules), now);
+    }
+    let key = settled.key.as_ref();
+    let (copy, adoption) = CrashCopy::open(folder, &settled.nic, key, config.max_connections, engine, now)?;
+    log::info!("{} conns resume, {} are refused", adoption.kept + adoption.judged_again, adoption.refused());
+    Ok(Some(Box::new(copy)))
 }
 
 /// A data thread's setup that first ties it to a CPU, while it still may.

@@ -11,6 +11,7 @@ use fw_engine::{Answers, Engine, PreparedRules, Tick};
 use fw_model::{Arrived, ConnFilter, Probe, Reply};
 use vmm_sys_util::epoll::EpollEvent;
 
+use crate::crash_copy::CrashCopy;
 use crate::decision::Observer;
 use crate::features::Acked;
 use crate::queue::BATCH;
@@ -156,6 +157,7 @@ pub(crate) struct Worker {
     answers: Answers,
     frozen: bool,
     announcer: Announcer,
+    crash_copy: Option<Box<CrashCopy>>,
     /// The last table that was handed over.
     arrived: Option<Arrived>,
     rest: Rest,
@@ -169,6 +171,7 @@ impl Worker {
     pub(crate) fn new(
         plug: Arc<Plug>,
         engine: Engine,
+        crash_copy: Option<Box<CrashCopy>>,
         uplink: Box<dyn Uplink>,
         observer: Box<dyn Observer>,
         clock: Clock,
@@ -191,6 +194,7 @@ impl Worker {
             answers: Answers::with_capacity(BATCH, OUTBOX),
             frozen: false,
             announcer: Announcer::default(),
+            crash_copy,
             arrived: None,
             rest,
             due: None,
@@ -213,6 +217,9 @@ impl Worker {
             self.let_time_pass(now)?;
             self.announce_guest(now)?;
             let busy = !self.frozen && self.round(now)? == Step::Busy;
+            if let Some(copy) = &mut self.crash_copy {
+                copy.follow(&mut self.desk.engine, now);
+            }
             let awake = busy || self.rest == Rest::Never;
             if awake && unseen < ROUNDS_UNSEEN {
                 unseen += 1;
@@ -265,6 +272,9 @@ impl Worker {
             Command::Install(rules) => {
                 let generation = rules.rules().generation;
                 self.desk.engine.install(rules, now);
+                if let Some(copy) = &mut self.crash_copy {
+                    copy.forget_tags();
+                }
                 // Frames that wait for buffers of the guest were judged by the rules before.
                 self.inward.judge_again();
                 Reply::Enforced(generation)
@@ -342,7 +352,8 @@ impl Worker {
     }
 
     fn sleep_ms(&self, now: Tick) -> i32 {
-        let due = [self.desk.engine.next_due(), self.announcer.next()].into_iter().flatten().min();
+        let copy = self.crash_copy.as_ref().and_then(|copy| copy.next_due());
+        let due = [self.desk.engine.next_due(), self.announcer.next(), copy].into_iter().flatten().min();
         due.map_or(-1, |due| i32::try_from(due.since_ms(now)).unwrap_or(i32::MAX))
     }
 

@@ -12,6 +12,7 @@ pub const KEY_LEN: usize = 32;
 pub struct Key {
     header: [u8; KEY_LEN],
     chunk: [u8; KEY_LEN],
+    slot: [u8; KEY_LEN],
 }
 
 impl Key {
@@ -21,12 +22,18 @@ impl Key {
         Self {
             header: blake3::derive_key("portcullis 2026 conn-snapshot v1 header", secret),
             chunk: blake3::derive_key("portcullis 2026 conn-snapshot v1 chunk", secret),
+            slot: blake3::derive_key("portcullis 2026 crash copy v1 cluster", secret),
         }
     }
 
     /// The code that authenticates a header.
     pub(crate) fn seal_header(&self, bytes: &[u8]) -> blake3::Hash {
         blake3::keyed_hash(&self.header, bytes)
+    }
+
+    /// The key of one crash copy.
+    pub(crate) fn slot_key(&self, nonce: &[u8; 32]) -> [u8; KEY_LEN] {
+        *blake3::keyed_hash(&self.slot, nonce).as_bytes()
     }
 
     /// The code that authenticates a chunk: bound to its snapshot's header, to its place and to its length.

@@ -12,6 +12,7 @@ mod header;
 mod key;
 mod negotiate;
 mod record;
+mod slot;
 mod text;
 mod v1;
 
@@ -23,3 +24,4 @@ pub use header::{HEADER_LEN, Header, Kind, Sealed};
 pub use key::{KEY_LEN, Key};
 pub use negotiate::{Versions, common_version};
 pub use record::{Record, SavedEnd, SavedState, SavedTcp};
+pub use slot::{RuleTag, SLOT_LEN, SavedSlot, SlotKey};

@@ -3,8 +3,8 @@
 #![expect(clippy::cast_possible_truncation, reason = "random numbers are cut to size")]
 
 use conn_snapshot::{
-    Decoder, Encoder, HEADER_LEN, Header, Key, Kind, Record, SavedEnd, SavedState, SavedTcp, Sealed,
-    SnapshotError,
+    Decoder, Encoder, HEADER_LEN, Header, Key, Kind, Record, SLOT_LEN, SavedEnd, SavedSlot, SavedState,
+    SavedTcp, Sealed, SlotKey, SnapshotError,
 };
 use fw_model::{Addr, Direction, FlowKey, HandoverId, MacAddr, OnRevoke, Protocol, RuleId};
 use proptest::prelude::*;
@@ -322,6 +322,21 @@ proptest! {
     #[test]
     fn every_record_comes_back(records in proptest::collection::vec(any_record(), 0..40)) {
         prop_assert_eq!(read(&snapshot(&records)).unwrap(), named(&records));
+    }
+
+    #[test]
+    fn a_slot_holds_any_record_and_no_half_write(record in any_record(), at in 0..SLOT_LEN, bit in 0..8_u8) {
+        let slot_key = SlotKey::new(Some(&key()), &[3; 32]);
+        // Moments do not reach beyond the end of time.
+        let record = Record { remaining_ms: record.remaining_ms >> 1, ends_in_ms: record.ends_in_ms.map(|ms| ms >> 1), rule: None, ..record };
+        let tag = slot_key.tag("web");
+        let slot = SavedSlot { sequence: 7, conn: Some((record, tag)) };
+        let mut bytes = slot.encode(&slot_key, 5, 1_000);
+        prop_assert_eq!(SavedSlot::decode(&bytes, &slot_key, 5, 1_000), Some(slot));
+        prop_assert_eq!(SavedSlot::decode(&bytes, &slot_key, 6, 1_000), None);
+        prop_assert_eq!(SavedSlot::decode(&bytes, &SlotKey::new(None, &[3; 32]), 5, 1_000), None);
+        bytes[at] ^= 1 << bit;
+        prop_assert_eq!(SavedSlot::decode(&bytes, &slot_key, 5, 1_000), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The only place that knows how conns are stored. Knows keys, states and deadlines. Never knows the rules, nor
 //! why a conn was allowed; the rule a conn remembers is a number to it.
 
+mod changes;
 mod conn;
 mod datagram;
 mod handover;
@@ -402,12 +403,6 @@ impl Table {
         }
     }
 
-    /// Visits the places whose conn was opened, moved or closed since the last call.
-    pub(crate) fn take_changed(&mut self, visit: impl FnMut(u32)) {
-        self.store.take_changed(visit);
-    }
-
-    #[inline]
     fn is_at(&self, place: u32, key: &Key, now: Tick) -> bool {
         self.store.at(place).is_some_and(|conn| conn.has(key) && conn.deadline > now)
     }

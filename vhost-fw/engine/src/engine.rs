@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use fw_model::{Adoption, By, ConnFilter, ConnInfo, Explanation, Probe, Reason, RuleId, Stats};
+use fw_model::{Adoption, By, ConnFilter, ConnInfo, Explanation, Probe, Reason, RuleId, RuleSet, Stats};
 
 use crate::announcement;
 use crate::config::Config;
@@ -219,14 +219,31 @@ impl Engine {
         }
     }
 
-    /// The conns that were opened, changed or closed since the last call, for a copy that follows the table: `visit`
-    /// gets each one's slot and, if it lives, what it is now.
-    pub fn changed(&mut self, now: Tick, mut visit: impl FnMut(u32, Option<ConnInfo>)) {
-        let mut slots = Vec::new();
-        self.state.table.take_changed(|slot| slots.push(slot));
-        for slot in slots {
-            visit(slot, self.conn(slot, &ConnFilter::default(), now));
+    /// Notes from now on which conns change, for [`Engine::changed`]. Everything that takes is allocated here.
+    pub fn follow(&mut self) {
+        self.state.table.follow();
+    }
+
+    /// Conns that were opened, changed or closed since they were last told of, `most` at most, for a copy that follows the
+    /// table: `visit` gets each one's place and, if it lives, what it is now with the rule that admitted it.
+    pub fn changed(
+        &mut self,
+        now: Tick,
+        most: usize,
+        mut visit: impl FnMut(u32, Option<(&PortableConn, Option<RuleSlot>)>),
+    ) {
+        for _ in 0..most {
+            let Some(slot) = self.state.table.take_changed() else { return };
+            let id = self.state.table.id_at(slot);
+            let portable = id.and_then(|id| self.state.table.portable(id, now));
+            visit(slot, portable.as_ref().map(|(conn, admitted)| (conn, admitted.rule)));
         }
+    }
+
+    /// The rules in force.
+    #[must_use]
+    pub fn rules(&self) -> Option<&RuleSet> {
+        self.rules.as_ref().map(|rules| rules.rules().rules())
     }
 
     /// What would happen to a first frame, and why: the path of `judge` without its effects.

@@ -28,6 +28,7 @@ const KEYS: &[&str] = &[
     "mtu",
     "max-connections",
     "state-key",
+    "state-dir",
     "restore",
     "poll",
     "pin",
@@ -57,6 +58,7 @@ fn settings(document: &Node<'_>, problems: &mut Problems) -> Option<DeviceArgs> 
     let control = path(&fields, "control", problems);
     let run_dir = path(&fields, "run-dir", problems);
     let state_key = path(&fields, "state-key", problems);
+    let state_dir = path(&fields, "state-dir", problems);
     let decision_log = path(&fields, "decision-log", problems);
     let client = fields.get("client").and_then(|node| read::boolean(node, "client", problems));
     let poll = fields.get("poll").and_then(|node| read::boolean(node, "poll", problems));
@@ -88,6 +90,7 @@ fn settings(document: &Node<'_>, problems: &mut Problems) -> Option<DeviceArgs> 
         mtu,
         max_connections,
         state_key,
+        state_dir,
         restore: fields
             .get("restore")
             .and_then(|node| read::parsed(node, "restore", "revalidate, refuse or empty", problems)),

@@ -34,7 +34,7 @@ impl Names {
 }
 
 /// The conn as it is saved; `rule` is the place of its rule's name.
-pub(super) fn record(conn: &PortableConn, rule: Option<u32>) -> Record {
+pub(crate) fn record(conn: &PortableConn, rule: Option<u32>) -> Record {
     let PortableConn { flow, opener, peer_mac, state, remaining_ms, ends_in_ms, on_revoke, expected, tcp } =
         *conn;
     Record {
@@ -83,7 +83,7 @@ fn saved_end(end: PortableEnd) -> SavedEnd {
 }
 
 /// The saved conn as it asks to be adopted.
-pub(super) fn arrival(record: &Record) -> Arrival {
+pub(crate) fn arrival(record: &Record) -> Arrival {
     let Record { flow, opener, peer_mac, state, remaining_ms, ends_in_ms, on_revoke, expected, rule, tcp } =
         *record;
     let conn = PortableConn {

@@ -31,6 +31,16 @@ impl Table {
         Some((portable, admitted))
     }
 
+    /// Notes from now on which places change.
+    pub(crate) fn follow(&mut self) {
+        self.store.follow();
+    }
+
+    /// A place whose conn was opened, moved or closed since it was last asked for.
+    pub(crate) fn take_changed(&mut self) -> Option<u32> {
+        self.store.take_changed()
+    }
+
     /// Takes a conn in. `Ok` names what had to go for it.
     pub(crate) fn adopt(
         &mut self,

@@ -4,6 +4,7 @@
 //! themselves, so that every operation takes the same short time. Knows places, deadlines and states. Never knows a
 //! flow, an index or why anything happens.
 
+use super::changes::Changes;
 use super::conn::{Conn, State};
 use super::timer::{self, Links, NONE, Wheel};
 use crate::time::Tick;
@@ -16,8 +17,8 @@ pub(super) struct Store {
     wheel: Wheel,
     /// Conns never answered or half open, oldest first.
     unproven: Pool,
-    /// A bit per place whose conn was opened, moved or closed.
-    changed: Vec<u64>,
+    /// Places whose conn was opened, moved or closed.
+    changes: Changes,
     living: u32,
     room: u32,
 }
@@ -37,7 +38,7 @@ impl Store {
             free: Vec::with_capacity(places),
             wheel: Wheel::new(),
             unproven: Pool { oldest: NONE, newest: NONE, length: 0 },
-            changed: vec![0; places.div_ceil(64)],
+            changes: Changes::default(),
             living: 0,
             room,
         }
@@ -114,16 +115,14 @@ impl Store {
         self.mark(place);
     }
 
-    /// Visits the places whose conn was opened, moved or closed since the last call.
-    pub(super) fn take_changed(&mut self, mut visit: impl FnMut(u32)) {
-        for (place, word) in self.changed.iter_mut().enumerate().filter(|(_, word)| **word != 0) {
-            let mut bits = std::mem::take(word);
-            while bits != 0 {
-                let slot = place * 64 + bits.trailing_zeros() as usize;
-                bits &= bits - 1;
-                visit(u32::try_from(slot).unwrap_or(u32::MAX));
-            }
-        }
+    /// Notes from now on which places change.
+    pub(super) fn follow(&mut self) {
+        self.changes.follow(usize::try_from(self.room).unwrap_or(usize::MAX));
+    }
+
+    /// A place whose conn was opened, moved or closed.
+    pub(super) fn take_changed(&mut self) -> Option<u32> {
+        self.changes.take()
     }
 
     pub(super) fn at(&self, place: u32) -> Option<&Conn> {
@@ -158,11 +157,9 @@ impl Store {
     }
 
     /// Notes that the conn there has changed.
+    #[inline]
     pub(super) fn mark(&mut self, place: u32) {
-        let place = usize::try_from(place).unwrap_or(usize::MAX);
-        if let Some(word) = self.changed.get_mut(place / 64) {
-            *word |= 1 << (place % 64);
-        }
+        self.changes.note(place);
     }
 
     fn file(&mut self, place: u32) {

@@ -1,0 +1,221 @@
+//! A copy of the conn table outside of the process: what is left of it when the process is killed.
+//!
+//! A file in `--state-dir`, mapped before the sandbox closes, with a place for each of the table's; the data thread
+//! writes what changed after each round, without a system call. Whoever comes next takes the conns from there. Knows slots
+//! and when they are due. Never knows a frame.
+
+mod file;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use conn_snapshot::{Key, RuleTag, SavedSlot, SlotKey};
+use fw_engine::{Arrival, Engine, PortableConn, RuleSlot, Tick, Trust};
+use fw_model::{Adoption, NicId, RuleId};
+
+use crate::handover::record;
+pub use file::CrashCopyError;
+use file::{Found, SlotFile};
+
+/// Windows that moved are written when they are this old, in milliseconds.
+const WINDOWS_MS: u64 = 100;
+/// And at once when an end has come this far, in bytes: a quarter of what a resuming conn may lie ahead
+/// (`conntrack/tcp.rs`, `RESUME_STEP`), so that nothing in flight is beyond it.
+const FAR: u32 = 1 << 20;
+
+/// The copy of one NIC's table.
+pub struct CrashCopy {
+    file: SlotFile,
+    key: SlotKey,
+    written: Vec<Written>,
+    tags: HashMap<RuleSlot, RuleTag>,
+    /// Places whose windows have moved since they were written, oldest first, and when the first is due.
+    waiting: Vec<u32>,
+    due: Option<Tick>,
+}
+
+/// A place that changed, and the conn there if one lives, with the rule that admitted it.
+type Change = (u32, Option<(PortableConn, Option<RuleSlot>)>);
+
+/// What was last written of a place.
+#[derive(Clone, Copy, Default)]
+struct Written {
+    sequence: u32,
+    at_ms: u32,
+    ends: [u32; 2],
+    /// State and rule of then; 0 = nothing.
+    standing: u32,
+    waits: bool,
+}
+
+impl CrashCopy {
+    /// Opens the copy of `nic` in `folder`, lets `engine` adopt what is left in it, and follows it from now on. The rules
+    /// are in force already: without them nothing is adopted.
+    ///
+    /// # Errors
+    /// The folder or the file cannot be used. A file that cannot be believed is none: the table is empty then.
+    pub fn open(
+        folder: &Path,
+        nic: &NicId,
+        key: Option<&Key>,
+        room: u32,
+        engine: &mut Engine,
+        now: Tick,
+    ) -> Result<(Self, Adoption), CrashCopyError> {
+        let found = Found::read(folder, nic, key, room, now);
+        let adoption = adopt(engine, &found, now);
+        let (file, slot_key) = SlotFile::make(folder, nic, key, room)?;
+        let places = usize::try_from(room).unwrap_or(usize::MAX);
+        let mut copy = Self {
+            file,
+            key: slot_key,
+            written: vec![Written::default(); places],
+            tags: HashMap::new(),
+            waiting: Vec::with_capacity(places),
+            due: None,
+        };
+        engine.follow();
+        let slots = engine.slots();
+        let mut first = Vec::new();
+        engine.export(0..slots, now, |slot, conn, rule| first.push((slot, *conn, rule)));
+        for (slot, conn, rule) in first {
+            copy.write(engine, slot, Some((&conn, rule)), now);
+        }
+        // Only now is the old file replaced: a crash until here finds it whole.
+        copy.file.put_in_place(folder, nic)?;
+        Ok((copy, adoption))
+    }
+
+    /// Writes what changed.
+    pub(crate) fn follow(&mut self, engine: &mut Engine, now: Tick) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let mut changed: [Option<Change>; 64] = [None; 64];
+        loop {
+            let mut count = 0;
+            engine.changed(now, changed.len(), |slot, conn| {
+                if let Some(place) = changed.get_mut(count) {
+                    *place = Some((slot, conn.map(|(conn, rule)| (*conn, rule))));
+                    count += 1;
+                }
+            });
+            for (slot, conn) in changed.iter().take(count).flatten() {
+                let conn = conn.as_ref().map(|(conn, rule)| (conn, *rule));
+                if self.is_urgent(*slot, conn, now) {
+                    self.write(engine, *slot, conn, now);
+                } else if let Some(written) = self.at(*slot)
+                    && !written.waits
+                {
+                    written.waits = true;
+                    waiting.push(*slot);
+                }
+            }
+            if count < changed.len() {
+                break;
+            }
+        }
+        if self.due.is_none() && !waiting.is_empty() {
+            self.due = Some(now.after_ms(WINDOWS_MS));
+        }
+        self.waiting = waiting;
+        if self.due.is_some_and(|due| due <= now) {
+            self.write_waiting(engine, now);
+        }
+    }
+
+    /// When windows are due to be written.
+    pub(crate) const fn next_due(&self) -> Option<Tick> {
+        self.due
+    }
+
+    fn write_waiting(&mut self, engine: &Engine, now: Tick) {
+        self.due = None;
+        let mut waiting = std::mem::take(&mut self.waiting);
+        for slot in waiting.drain(..) {
+            if self.at(slot).is_some_and(|written| std::mem::take(&mut written.waits)) {
+                let mut conn = None;
+                engine.export(slot..slot + 1, now, |_, found, rule| conn = Some((*found, rule)));
+                self.write(engine, slot, conn.as_ref().map(|(conn, rule)| (conn, *rule)), now);
+            }
+        }
+        self.waiting = waiting;
+    }
+
+    /// Whether a change cannot wait: the conn was opened, closed or judged, its state moved, or an end has come far.
+    fn is_urgent(&mut self, slot: u32, conn: Option<(&PortableConn, Option<RuleSlot>)>, now: Tick) -> bool {
+        let Some(written) = self.at(slot) else { return false };
+        let Some((conn, _)) = conn else { return true };
+        let ends = conn.tcp.map_or([0; 2], |tcp| tcp.ends.map(|end| end.end));
+        let far = ends.iter().zip(written.ends).any(|(end, then)| end.wrapping_sub(then) > FAR);
+        let age = low_32(now.0).wrapping_sub(written.at_ms);
+        standing(conn) != written.standing || far || u64::from(age) >= WINDOWS_MS
+    }
+
+    fn write(
+        &mut self,
+        engine: &Engine,
+        slot: u32,
+        conn: Option<(&PortableConn, Option<RuleSlot>)>,
+        now: Tick,
+    ) {
+        let saved = conn.map(|(conn, rule)| (record::record(conn, None), self.tag(engine, rule)));
+        let Some(written) = self.at(slot) else { return };
+        written.sequence = written.sequence.wrapping_add(1);
+        written.at_ms = low_32(now.0);
+        written.standing = conn.map_or(0, |(conn, _)| standing(conn));
+        written.ends = conn.and_then(|(conn, _)| conn.tcp).map_or([0; 2], |tcp| tcp.ends.map(|end| end.end));
+        let sequence = u64::from(written.sequence);
+        let bytes = SavedSlot { sequence, conn: saved }.encode(&self.key, slot, now.0);
+        self.file.write(slot, sequence, &bytes);
+    }
+
+    fn tag(&mut self, engine: &Engine, rule: Option<RuleSlot>) -> RuleTag {
+        let Some(slot) = rule else { return RuleTag(0) };
+        let key = self.key;
+        *self
+            .tags
+            .entry(slot)
+            .or_insert_with(|| engine.rule_id(slot).map_or(RuleTag(0), |id| key.tag(id.as_str())))
+    }
+
+    /// A rule's place may be another rule's after an install.
+    pub(crate) fn forget_tags(&mut self) {
+        self.tags.clear();
+    }
+
+    fn at(&mut self, slot: u32) -> Option<&mut Written> {
+        self.written.get_mut(usize::try_from(slot).ok()?)
+    }
+}
+
+const fn low_32(number: u64) -> u32 {
+    let [a, b, c, d, ..] = number.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+/// What a conn stands for beside its windows: a change of it is written at once. Never 0.
+fn standing(conn: &PortableConn) -> u32 {
+    let state = conn.state as u32 + 1;
+    let rest =
+        u32::from(conn.expected) | (conn.on_revoke as u32) << 1 | u32::from(conn.ends_in_ms.is_some()) << 3;
+    let port = u32::from(conn.flow.remote_port ^ conn.flow.local_port.rotate_left(8));
+    state | rest << 4 | port << 8
+}
+
+/// Lets the engine adopt what was found: a moment old, so each conn resumes.
+fn adopt(engine: &mut Engine, found: &Found, now: Tick) -> Adoption {
+    let names: Vec<RuleId> = engine
+        .rules()
+        .map(|rules| rules.rules.iter().map(|rule| rule.id.clone()).collect())
+        .unwrap_or_default();
+    let places: HashMap<RuleTag, usize> =
+        names.iter().enumerate().map(|(place, id)| (found.key.tag(id.as_str()), place)).collect();
+    let arrivals: Vec<Arrival> = found
+        .conns
+        .iter()
+        .map(|(conn, tag)| Arrival { rule: places.get(tag).copied(), ..record::arrival(conn) })
+        .collect();
+    engine.adopt(&arrivals, &names, Trust::Resuming, now)
+}
+
+#[cfg(test)]
+mod tests;
