@@ -176,6 +176,13 @@ fn a_conn_that_no_living_one_could_be_is_refused() {
     assert_eq!(refused(&|a| a.conn.flow.protocol = Protocol::UDP), impossible);
     assert_eq!(refused(&|a| a.conn.tcp.as_mut().unwrap().ends[0].acked = 9_502), impossible);
     assert_eq!(refused(&|a| a.conn.tcp.as_mut().unwrap().ends[1].max_window = u32::MAX), impossible);
+    // Whoever could write this could let a stranger send whatever it likes.
+    let everywhere = |a: &mut Arrival, beyond: u32| {
+        let end = &mut a.conn.tcp.as_mut().unwrap().ends[1];
+        end.max_end = end.end.wrapping_add((65_535 << 14) + beyond);
+    };
+    assert_eq!(refused(&|a| everywhere(a, 1)), impossible);
+    assert!(refused(&|a| everywhere(a, 0)).starts_with("kept 0, judged again 1"));
     let spoofed = "kept 0, judged again 0, 1 source-mac-impossible";
     assert_eq!(refused(&|a| a.conn.peer_mac = MacAddr([1, 0, 0, 0, 0, 0])), spoofed);
     assert_eq!(refused(&|a| a.conn.peer_mac = MacAddr(GUEST_MAC)), spoofed);

@@ -1,4 +1,5 @@
-//! The engine against a second, stupid firewall: random frames, rule swaps and time jumps.
+//! The engine against a second, stupid firewall: random frames, rule swaps, time jumps, and handovers to another engine
+//! whose clock is its own.
 //!
 //! `FW_MODEL_STEPS` sets the number of steps, `FW_MODEL_SEED` where they start; a failure names both.
 #![expect(
@@ -12,10 +13,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fw_engine::{Answers, Config, Engine, Frame, PreparedRules, Tick, Verdict, VnetHeader};
+use fw_engine::{Answers, Arrival, Config, Engine, Frame, PreparedRules, Tick, Trust, Verdict, VnetHeader};
 use fw_model::{
     Action, Addr, AddressSet, ConnFilter, DefaultAction, Defaults, Direction, FlowKey, IcmpMatch, MacAddr,
-    Member, OnRevoke, PortRange, Protocol, ProtocolMatch, RemoteMatch, Rule, RuleLimits, RuleSet,
+    Member, OnRevoke, PortRange, Protocol, ProtocolMatch, Reason, RemoteMatch, Rule, RuleId, RuleLimits,
+    RuleSet,
 };
 use fw_tests::model::{Meaning, Model, Tcp};
 use fw_tests::random::Random;
@@ -23,6 +25,7 @@ use fw_tests::wire::{self, End, Segment};
 
 const GUEST: [u8; 6] = [0x52, 0x54, 0, 0, 0, 1];
 const ROUTER: [u8; 6] = [0x52, 0x54, 0, 0, 0, 0xfe];
+const CONFIG: Config = Config { conns: 65_536, fragments: 1 << 20, hash_key: [3; 16], mtu: 1500 };
 const LOCAL: [&str; 2] = ["10.0.0.10", "2001:db8:0:1::10"];
 const REMOTES: [&str; 6] =
     ["10.0.0.20", "198.51.100.7", "198.51.100.200", "203.0.113.9", "2001:db8:0:1::20", "2001:db8:ffff::7"];
@@ -40,6 +43,7 @@ fn the_engine_and_a_stupid_firewall_agree() {
             panic!("seed {seed}, step {step}, at {} ms: {why}", world.now.0);
         }
     }
+    assert!(world.handed_over > steps / 2_000, "{} conns were handed over", world.handed_over);
     assert!(
         world.passed > steps / 20 && world.refused > steps / 20,
         "{} and {}",
@@ -55,6 +59,8 @@ struct Talk {
     peer: End,
     /// Next sequence number of opener and answerer.
     next: [u32; 2],
+    /// What each has acknowledged of the other.
+    acked: [u32; 2],
     said: Vec<Tcp>,
     fins: [bool; 2],
 }
@@ -64,9 +70,13 @@ struct World {
     engine: Engine,
     model: Model,
     answers: Answers,
+    /// What the model's clock says.
     now: Tick,
+    /// How far the engine's clock is ahead of it, in milliseconds.
+    ahead_ms: u64,
     generation: u64,
     talks: Vec<Talk>,
+    handed_over: u64,
     passed: u64,
     refused: u64,
 }
@@ -75,8 +85,7 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let rules = rules(&mut random, 1);
-        let mut engine =
-            Engine::new(Config { conns: 65_536, fragments: 1 << 20, hash_key: [3; 16], mtu: 1500 });
+        let mut engine = Engine::new(CONFIG);
         engine.install(Arc::new(PreparedRules::new(rules.clone()).unwrap()), Tick(0));
         let answers = Answers::with_capacity(32, 1 << 16);
         let model = Model::new(rules);
@@ -86,8 +95,10 @@ impl World {
             model,
             answers,
             now: Tick(0),
+            ahead_ms: 0,
             generation: 1,
             talks: Vec::new(),
+            handed_over: 0,
             passed: 0,
             refused: 0,
         }
@@ -102,10 +113,14 @@ impl World {
         if self.random.once_in(700) {
             self.generation += 1;
             let rules = rules(&mut self.random, self.generation);
-            self.engine.install(Arc::new(PreparedRules::new(rules.clone()).unwrap()), self.now);
+            self.engine.install(Arc::new(PreparedRules::new(rules.clone()).unwrap()), self.engine_now());
             self.model.install(rules, self.now.0);
         }
         self.pass_time();
+        // After the sweep: what leaves before it is judged by the new home's rules alone.
+        if self.random.once_in(1_500) {
+            self.hand_over()?;
+        }
         match self.random.below(10) {
             0..=2 => self.datagram()?,
             3 => self.echo()?,
@@ -113,7 +128,7 @@ impl World {
             _ => self.talk()?,
         }
         if self.random.once_in(500) {
-            let living = self.engine.conns(&ConnFilter::default(), usize::MAX, self.now);
+            let living = self.engine.conns(&ConnFilter::default(), usize::MAX, self.engine_now());
             let (engine, model) = (living.len(), self.model.conns(self.now.0));
             if engine != model {
                 return Err(format!("the engine has {engine} conns, the model {model}"));
@@ -122,9 +137,71 @@ impl World {
         Ok(())
     }
 
+    const fn engine_now(&self) -> Tick {
+        self.now.after_ms(self.ahead_ms)
+    }
+
+    /// Another engine takes over, with the rules in force or with others that give conns other times to live.
+    fn hand_over(&mut self) -> Result<(), String> {
+        let rules = if self.random.once_in(3) {
+            self.model.rules().clone()
+        } else {
+            self.generation += 1;
+            let mut rules = rules(&mut self.random, self.generation);
+            rules.timers.established = *self.random.one_of(&[50, 300, 7_440]);
+            rules.timers.udp_replied = *self.random.one_of(&[40, 120, 180]);
+            rules
+        };
+        let (left, names) = self.leaving();
+        self.ahead_ms = self.random.below(10_000_000);
+        let now = self.engine_now();
+        self.engine = Engine::new(Config { hash_key: [self.random.next() as u8; 16], ..CONFIG });
+        self.engine.install(Arc::new(PreparedRules::new(rules.clone()).unwrap()), now);
+        self.model.hand_over(rules, self.now.0);
+        let trust = *self.random.one_of(&[Trust::Exact, Trust::Resuming]);
+        let (mut living, mut revoked) = (0, 0);
+        for piece in left.chunks(1 + self.random.below(100) as usize) {
+            let adoption = self.engine.adopt(piece, &names, trust, now);
+            living += adoption.kept + adoption.judged_again;
+            revoked += adoption.refused.get(&Reason::Revoked).copied().unwrap_or_default();
+            if adoption.refused.keys().any(|reason| *reason != Reason::Revoked) {
+                return Err(format!("a living conn is not adopted: {adoption:?}"));
+            }
+        }
+        self.handed_over += living;
+        let model = self.model.conns(self.now.0) as u64;
+        if living + revoked != left.len() as u64 || living != model {
+            return Err(format!("of {} conns {living} arrived, the model has {model}", left.len()));
+        }
+        // Nothing of it can arrive twice.
+        let again = self.engine.adopt(&left, &names, trust, now);
+        if again.kept + again.judged_again != 0 {
+            return Err(format!("adopted twice: {again:?}"));
+        }
+        Ok(())
+    }
+
+    /// The conns as they leave, in any order, and the rules that admitted them.
+    fn leaving(&mut self) -> (Vec<Arrival>, Vec<RuleId>) {
+        let (mut left, mut names) = (Vec::new(), Vec::<RuleId>::new());
+        let (slots, now) = (self.engine.slots(), self.engine_now());
+        let cut = self.random.below(u64::from(slots) + 1) as u32;
+        for range in [cut..slots, 0..cut] {
+            self.engine.export(range, now, |_, conn, slot| {
+                let rule = slot.and_then(|slot| self.engine.rule_id(slot)).map(|id| {
+                    names.push(id.clone());
+                    names.len() - 1
+                });
+                left.push(Arrival { conn: *conn, rule });
+            });
+        }
+        (left, names)
+    }
+
     fn pass_time(&mut self) {
-        while self.engine.next_due().is_some_and(|due| due <= self.now) {
-            self.engine.expire(self.now, &mut self.answers);
+        let now = self.engine_now();
+        while self.engine.next_due().is_some_and(|due| due <= now) {
+            self.engine.expire(now, &mut self.answers);
             self.answers.for_each_emission(|_, _, _| {});
         }
     }
@@ -198,7 +275,15 @@ impl World {
                 Direction::In => self.ends(service, ephemeral),
             };
             let next = [self.random.next() as u32, self.random.next() as u32];
-            self.talks.push(Talk { opener, guest, peer, next, said: Vec::new(), fins: [false; 2] });
+            self.talks.push(Talk {
+                opener,
+                guest,
+                peer,
+                next,
+                acked: [0; 2],
+                said: Vec::new(),
+                fins: [false; 2],
+            });
         }
         let Some(place) = self.place() else { return Ok(()) };
         if self.random.once_in(200) {
@@ -213,10 +298,11 @@ impl World {
                 u32::from(segment.syn) + u32::from(segment.fin) + u32::try_from(segment.payload).unwrap();
             let speaker = usize::from(!by_opener);
             talk.next[speaker] = talk.next[speaker].wrapping_add(length);
+            talk.acked[speaker] = segment.acknowledgement.unwrap_or_default();
             talk.fins[speaker] |= segment.fin;
             talk.said.push(step);
         }
-        if (said && step == Tcp::Reset) || talk.fins == [true; 2] {
+        if (said && matches!(step, Tcp::Reset | Tcp::DoubtfulReset)) || talk.fins == [true; 2] {
             self.talks.swap_remove(place);
         }
         Ok(())
@@ -235,7 +321,12 @@ impl World {
                 let (mine, theirs) = if by_opener { (opener, answerer) } else { (answerer, opener) };
                 match self.random.below(30) {
                     0 => (by_opener, Tcp::Fin, Segment { fin: true, ..Segment::ack(mine, theirs) }),
-                    1 => (by_opener, Tcp::Reset, Segment { rst: true, ..Segment::ack(mine, theirs) }),
+                    1 => {
+                        // Beyond what its receiver has acknowledged, a forger might have sent it.
+                        let known = talk.acked[usize::from(by_opener)] == mine;
+                        let step = if known { Tcp::Reset } else { Tcp::DoubtfulReset };
+                        (by_opener, step, Segment { rst: true, ..Segment::ack(mine, theirs) })
+                    }
                     n if both[1] => {
                         let payload = usize::try_from(n * 40).unwrap();
                         (by_opener, Tcp::Data, Segment { payload, ..Segment::ack(mine, theirs) })
@@ -269,7 +360,7 @@ impl World {
         meaning: Meaning,
     ) -> Result<bool, String> {
         let judged = Frame { direction, bytes: frame, length: frame.len(), vnet: VnetHeader::NONE };
-        self.engine.judge(&[judged], self.now, &mut self.answers);
+        self.engine.judge(&[judged], self.engine_now(), &mut self.answers);
         let answer = self.answers.drain().next().ok_or("no answer")?;
         self.answers.for_each_emission(|_, _, _| {});
         let passes = matches!(answer.verdict, Verdict::Pass(_));

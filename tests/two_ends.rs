@@ -1,7 +1,7 @@
 //! Two firewalls back to back, one guest behind each: what one end makes, the other understands.
 #![cfg(test)]
 
-use fw_engine::VnetHeader;
+use fw_engine::{ConnState, Trust, VnetHeader};
 use fw_model::Direction;
 use fw_tests::places::{GUEST_MAC, GUEST_V4, NEIGHBOUR_MAC, NEIGHBOUR_V4, group, guest, neighbour};
 use fw_tests::script::Script;
@@ -62,6 +62,19 @@ impl Wire {
         end.install(&rules(side, defaults, list));
         let line = end.wait_ms(0);
         let mut said = vec![named(side, &line)];
+        self.carry(side, &mut said);
+        said
+    }
+
+    /// The guest at `side` moves to another host, with these rules: its conns arrive and it is announced.
+    fn relocate(&mut self, side: Side, defaults: &str, list: &[&str], trust: Trust) -> Vec<String> {
+        (self.to_a, self.to_b) = (Vec::new(), Vec::new());
+        let old = self.end(side);
+        let (leaving, names) = old.export();
+        *old = Script::new(&rules(side, defaults, list));
+        let line = old.adopt(&leaving, &names, trust);
+        let mut said = vec![named(side, &line)];
+        self.end(side).announce();
         self.carry(side, &mut said);
         said
     }
@@ -206,6 +219,76 @@ fn a_half_open_conn_is_ended_at_both_too() {
         assert!(said[1].ends_with("pass: established by conn; syn-received -> close"), "{said:#?}");
         assert_eq!((wire.to_a.len(), wire.to_b.len()), (1, 1));
     }
+}
+
+#[test]
+fn a_guest_moves_in_the_middle_of_a_conn() {
+    const PASSES: &str = "pass: established by conn";
+    let (a, b) = (guest(40_000), neighbour(80));
+    for (side, trust) in
+        [Side::A, Side::B].into_iter().flat_map(|side| [(side, Trust::Exact), (side, Trust::Resuming)])
+    {
+        let mut wire = Wire::new(OPEN, OPEN);
+        wire.greet();
+        let said = wire.relocate(side, OPEN.0, OPEN.1, trust);
+        assert!(said[0].contains("kept 1, judged again 0; opened established"), "{said:#?}");
+        // The other end's firewall lets its guest learn where this one is now.
+        let told = if side == Side::A { &wire.to_b } else { &wire.to_a };
+        assert!(told.iter().any(|frame| frame[12..14] == [8, 6]), "{said:#?}");
+        // A stranger who knows neither number has nothing from the move.
+        let forged = Segment { payload: 10, ..Segment::ack(0x7000_0000, 0x7000_0000) };
+        let (own, peer) = if side == Side::A { (&a, &b) } else { (&b, &a) };
+        let line = wire.end(side).in_(&wire::tcp(peer, own, &forged));
+        assert_eq!(line, "drop: tcp-window by conn");
+        let steps = [
+            wire.send(Side::B, &wire::tcp(&b, &a, &Segment { payload: 20, ..Segment::ack(9_001, 1_011) })),
+            wire.send(Side::A, &wire::tcp(&a, &b, &Segment { payload: 5, ..Segment::ack(1_011, 9_021) })),
+        ];
+        for step in &steps {
+            assert!(step.len() == 2 && step.iter().all(|line| line.ends_with(PASSES)), "{steps:#?}");
+        }
+        // What the new home's rules forbid later ends at both, as ever.
+        let said = wire.install(side, "drop/drop", &[]);
+        assert!(said[1].ends_with("established -> close"), "{said:#?}");
+    }
+}
+
+#[test]
+fn a_handshake_goes_on_where_the_guest_is_now() {
+    let (a, b) = (guest(40_000), neighbour(80));
+    let handshake = [
+        (Side::A, Segment::syn(1_000)),
+        (Side::B, Segment { syn: true, ..Segment::ack(9_000, 1_001) }),
+        (Side::A, Segment::ack(1_001, 9_001)),
+        (Side::A, Segment { fin: true, ..Segment::ack(1_001, 9_001) }),
+        (Side::B, Segment { fin: true, ..Segment::ack(9_001, 1_002) }),
+        (Side::A, Segment::ack(1_002, 9_002)),
+    ];
+    for (side, trust) in [(Side::A, Trust::Resuming), (Side::B, Trust::Resuming), (Side::B, Trust::Exact)] {
+        let mut wire = Wire::new(("allow/drop", &[]), ("drop/allow", &[]));
+        for (from, segment) in &handshake {
+            let (sender, receiver) = if *from == Side::A { (&a, &b) } else { (&b, &a) };
+            let said = wire.send(*from, &wire::tcp(sender, receiver, segment));
+            assert!(said.len() == 2 && said.iter().all(|line| line.contains("pass: ")), "{said:#?}");
+            let defaults = if side == Side::A { "allow/drop" } else { "drop/allow" };
+            let said = wire.relocate(side, defaults, &[], trust);
+            assert!(said[0].contains("kept 1, judged again 0"), "{said:#?}");
+        }
+        // Both FINs were seen and acknowledged, some of it at each home.
+        assert_eq!(wire.end(side).export().0[0].conn.state, ConnState::TimeWait);
+    }
+}
+
+#[test]
+fn a_new_home_that_forbids_a_conn_takes_none_of_it() {
+    let mut wire = Wire::new(OPEN, OPEN);
+    wire.greet();
+    let said = wire.relocate(Side::B, "drop/drop", &[], Trust::Exact);
+    assert_eq!(said[0], "b: kept 0, judged again 0, 1 revoked");
+    let (a, b) = (guest(40_000), neighbour(80));
+    let said = wire.send(Side::A, &wire::tcp(&a, &b, &Segment { payload: 1, ..Segment::ack(1_011, 9_001) }));
+    assert_eq!(said, ["a: pass: established by conn", "b: drop: no-conn by conn"]);
+    assert!(wire.to_b.is_empty());
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub enum Tcp {
     Fin,
     /// A reset at exactly the right place.
     Reset,
+    /// A reset in its receiver's window, but beyond what it has acknowledged.
+    DoubtfulReset,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +76,22 @@ impl Model {
     #[must_use]
     pub const fn new(rules: RuleSet) -> Self {
         Self { rules, conns: BTreeMap::new() }
+    }
+
+    /// The rules in force.
+    #[must_use]
+    pub const fn rules(&self) -> &RuleSet {
+        &self.rules
+    }
+
+    /// Another engine takes over, with these rules: they judge every conn, and none may stay longer than they let one
+    /// that has just spoken.
+    pub fn hand_over(&mut self, rules: RuleSet, now_ms: u64) {
+        self.install(rules, now_ms);
+        for (flow, conn) in &mut self.conns {
+            let end = now_ms + life_ms(&self.rules, flow.protocol, conn.phase);
+            conn.lives_until_ms = conn.lives_until_ms.min(end);
+        }
     }
 
     /// Conns alive at `now_ms`.
@@ -113,7 +131,12 @@ impl Model {
             Some(conn) => {
                 let Some(phase) = step(conn, direction, meaning) else { return false };
                 conn.phase = phase;
-                let end = now_ms + life_ms(&self.rules, flow.protocol, phase);
+                let mut end = now_ms + life_ms(&self.rules, flow.protocol, phase);
+                if meaning == Meaning::Tcp(Tcp::DoubtfulReset) {
+                    // It may have ended the conn, and prolongs nothing.
+                    end =
+                        conn.lives_until_ms.min(now_ms + life_ms(&self.rules, flow.protocol, Phase::Closed));
+                }
                 conn.lives_until_ms = conn.drained_until_ms.map_or(end, |drained| drained.min(end));
                 true
             }
@@ -148,7 +171,9 @@ fn step(conn: &Conn, direction: Direction, meaning: Meaning) -> Option<Phase> {
             Some(Phase::SynReceived)
         }
         (Meaning::Tcp(Tcp::HandshakeAck), Phase::SynReceived) if by_opener => Some(Phase::Established),
-        (Meaning::Tcp(Tcp::Data), Phase::Established | Phase::Closing) => Some(conn.phase),
+        (Meaning::Tcp(Tcp::Data | Tcp::DoubtfulReset), Phase::Established | Phase::Closing) => {
+            Some(conn.phase)
+        }
         (Meaning::Tcp(Tcp::Fin), Phase::Established | Phase::Closing) => Some(Phase::Closing),
         (Meaning::Tcp(Tcp::Reset), Phase::Established | Phase::Closing) => Some(Phase::Closed),
         _ => None,

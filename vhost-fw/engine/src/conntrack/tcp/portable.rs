@@ -74,7 +74,9 @@ impl Windows {
     }
 }
 
-/// A SYN may carry any shift; what is beyond the largest counts as the largest where it is used.
+/// A SYN may carry any shift; what is beyond the largest counts as the largest where it is used. Nobody may send further
+/// than a window beyond what the other end has acknowledged, and that is no more than was sent.
 fn fits(end: &PortableEnd) -> bool {
-    end.max_window <= WINDOW_MAX && end.scale != Some(NO_SCALE)
+    let allowed = !after(end.max_end, end.end.wrapping_add(WINDOW_MAX));
+    allowed && end.max_window <= WINDOW_MAX && end.scale != Some(NO_SCALE)
 }
