@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self};
 
 use etherparse::PacketBuilder;
+use fw_control::Reply;
 use fw_engine::VnetHeader;
-use fw_model::{Reason, Reply, VerdictName};
+use fw_model::{Reason, VerdictName};
 use fw_tests::device::{
     Bench, CLOSED, GUEST, GUEST_MAC, NEEDS_CSUM, PEER, PEER_MAC, PLAIN, dns, echo, prepared, udp,
 };

@@ -19,8 +19,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use fw_control::Reply;
 use fw_engine::{Config, Engine, Tick, VnetHeader, driver_claim};
-use fw_model::{ConnFilter, Reason, Reply, Stats};
+use fw_model::{ConnFilter, Reason, Stats};
 use fw_tests::cases::{self, Case, Expect, Frame, Step};
 use fw_tests::claim::{self, DATA_VALID, NEEDS_CSUM, Place};
 use fw_tests::guest::{BORDER, FRAMES, Guest, Layout, PATIENCE, Vmm};

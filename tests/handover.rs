@@ -8,7 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use conn_snapshot::{HEADER_LEN, Key, Sealed};
-use fw_model::{Adoption, Arrived, HandoverId, Reason, Reply};
+use fw_control::Reply;
+use fw_model::{Adoption, Arrived, HandoverId, Reason};
 use fw_tests::device::{Bench, CLOSED, PLAIN, dns, prepared, udp};
 use fw_tests::guest::{Guest, Layout, PATIENCE, Vmm};
 use vhost::VhostBackend;

@@ -12,10 +12,11 @@ use fw_tests::program::repository;
 /// Which of our crates each of our crates may import (ARCHITECTURE.md, "Walls").
 const IMPORTS: &[(&str, &[&str])] = &[
     ("fw-model", &[]),
+    ("fw-control", &["fw-model"]),
     ("fw-engine", &["fw-model"]),
     ("conn-snapshot", &["fw-model"]),
-    ("vhost-fw", &["fw-engine", "fw-model", "conn-snapshot"]),
-    ("fw-tests", &["fw-engine", "fw-model", "vhost-fw", "conn-snapshot"]),
+    ("vhost-fw", &["fw-engine", "fw-model", "fw-control", "conn-snapshot"]),
+    ("fw-tests", &["fw-engine", "fw-model", "fw-control", "vhost-fw", "conn-snapshot"]),
 ];
 
 /// Foreign crates a heart may import, each because it is pure.

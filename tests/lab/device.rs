@@ -14,8 +14,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use etherparse::PacketBuilder;
+use fw_control::Reply;
 use fw_engine::{Config, Engine, PreparedRules, VnetHeader};
-use fw_model::{HandoverId, Reason, Reply, Stats};
+use fw_model::{HandoverId, Reason, Stats};
 use vhost_fw::decision::{Decision, Observer};
 use vhost_fw::device::{Device, DeviceOptions};
 use vhost_fw::handover::{Handover, HandoverOptions};

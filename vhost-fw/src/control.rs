@@ -5,7 +5,6 @@
 
 mod answer;
 mod connection;
-pub(crate) mod message;
 mod socket;
 
 use std::io;
@@ -16,8 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
+use fw_control::{Reply, Request};
 use fw_engine::PreparedRules;
-use fw_model::{NicId, Reply, Request};
+use fw_model::NicId;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::net::sockopt::socket_peercred;

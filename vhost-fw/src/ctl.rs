@@ -6,15 +6,13 @@ pub(crate) mod table;
 mod words;
 
 use std::io::{self, Write};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use fw_model::{Reply, Request};
+use fw_control::{Line, Reply, Request};
 use serde::Serialize;
 
 use crate::config::{ConnsVerb, CtlArgs, CtlVerb, Form, HandoverVerb, default_control};
-use crate::control::message;
 use crate::rules_file;
 use crate::simulate;
 
@@ -64,10 +62,10 @@ pub fn run(args: &CtlArgs, mut out: impl Write) -> Result<(), CtlError> {
         CtlVerb::Handover { verb: HandoverVerb::Announce { id } } => Request::AnnounceHandover(*id),
         CtlVerb::Handover { verb: HandoverVerb::Expect { id } } => Request::ExpectHandover(*id),
     };
-    let mut nic = Line::open(&path)?;
-    let mut reply = nic.ask(&request)?;
+    let mut nic = Line::open(&path, PATIENCE).map_err(|error| unreachable_nic(&path, &error))?;
+    let mut reply = ask(&mut nic, &path, &request)?;
     if let CtlVerb::Install { file } = &args.verb {
-        reply = nic.ask(&install(file, &reply)?)?;
+        reply = ask(&mut nic, &path, &install(file, &reply)?)?;
     }
     let written = match args.output {
         Form::Json => json(&reply, &mut out),
@@ -83,28 +81,9 @@ fn install(file: &Path, stats: &Reply) -> Result<Request, CtlError> {
     Ok(Request::Install(Box::new(rules)))
 }
 
-/// A way to the NIC.
-struct Line<'a> {
-    stream: UnixStream,
-    path: &'a Path,
-}
-
-impl<'a> Line<'a> {
-    fn open(path: &'a Path) -> Result<Self, CtlError> {
-        let stream = UnixStream::connect(path).and_then(|stream| {
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
-            Ok(stream)
-        });
-        let stream = stream.map_err(|error| unreachable_nic(path, &error))?;
-        Ok(Self { stream, path })
-    }
-
-    fn ask(&mut self, request: &Request) -> Result<Reply, CtlError> {
-        let reply = message::exchange(&mut self.stream, request)
-            .map_err(|error| unreachable_nic(self.path, &error))?;
-        if let Reply::Refused(why) = reply { Err(CtlError::Refused(why)) } else { Ok(reply) }
-    }
+fn ask(nic: &mut Line, path: &Path, request: &Request) -> Result<Reply, CtlError> {
+    let reply = nic.ask(request).map_err(|error| unreachable_nic(path, &error))?;
+    if let Reply::Refused(why) = reply { Err(CtlError::Refused(why)) } else { Ok(reply) }
 }
 
 fn unreachable_nic(path: &Path, error: &io::Error) -> CtlError {

@@ -15,8 +15,9 @@ use std::sync::Arc;
 use std::thread;
 
 use conn_snapshot::Key;
+use fw_control::Reply;
 use fw_engine::{Config, Engine, PreparedRules};
-use fw_model::{MacAddr, NicId, Reply};
+use fw_model::{MacAddr, NicId};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 

@@ -7,8 +7,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
+use fw_control::Reply;
 use fw_engine::{Answers, Engine, PreparedRules, Tick};
-use fw_model::{Arrived, ConnFilter, Probe, Reply};
+use fw_model::{Arrived, ConnFilter, Probe};
 use vmm_sys_util::epoll::EpollEvent;
 
 use crate::crash_copy::CrashCopy;

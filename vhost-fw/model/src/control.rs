@@ -1,60 +1,12 @@
-//! What is said on a NIC's control socket.
+//! What a running NIC is asked about, and what it tells of itself.
 //!
-//! Requests and replies as values; how they are framed is the shells' business. It may know the nouns of this
-//! crate. It must never know a socket.
+//! The nouns in requests and replies (crate `fw-control`). It may know the nouns of this crate. It must never know a socket.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Addr, Arrived, Cidr, Direction, FlowKey, HandoverId, NicId, Protocol, Reason, RuleId, RuleSet};
-
-/// Version of these messages. A peer with another one is refused with both numbers.
-pub const PROTOCOL_VERSION: u16 = 1;
-
-/// What may be asked of a NIC.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Request {
-    /// Put these rules in force.
-    Install(Box<RuleSet>),
-    /// Counters and generations.
-    Stats,
-    /// Living conns that match.
-    Conns(ConnFilter),
-    /// Close the living conns that match.
-    Kill(ConnFilter),
-    /// Judge a frame that does not exist.
-    Explain(Probe),
-    /// Stop reading rings and uplink; timers run on.
-    Freeze,
-    /// Go on after a freeze.
-    Thaw,
-    /// The next table that leaves this NIC belongs to this handover.
-    AnnounceHandover(HandoverId),
-    /// The next table that arrives here is this handover's, and no other.
-    ExpectHandover(HandoverId),
-}
-
-/// The answer to a request.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Reply {
-    /// Rules of this generation are enforced: no frame passes that they forbid.
-    Enforced(u64),
-    /// Counters and generations.
-    Stats(Box<Stats>),
-    /// Conns.
-    Conns(Vec<ConnInfo>),
-    /// So many conns were closed.
-    Killed(u64),
-    /// What would happen.
-    Explanation(Explanation),
-    /// Done.
-    Done,
-    /// Refused, with the place and the remedy.
-    Refused(String),
-}
+use crate::{Addr, Arrived, Cidr, Direction, FlowKey, NicId, Protocol, Reason, RuleId};
 
 /// Which conns are meant: those that match everything written.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! The nouns that two Portcullis programs exchange.
 //!
-//! Here are names, addresses, rules, reasons and control messages: values with order, containment and one
+//! Here are names, addresses, rules, reasons and what a NIC tells of itself: values with order, containment and one
 //! text form, and no behaviour beyond that. Nothing here may know a frame's bytes, a file, a clock or a socket.
 
 mod addr;
@@ -13,8 +13,7 @@ mod rule;
 
 pub use addr::{Addr, AddrError, Cidr, PortRange};
 pub use control::{
-    By, ConnFilter, ConnInfo, Explanation, FrameCounts, PROTOCOL_VERSION, Probe, Reply, Request, RuleCounts,
-    Stats, VerdictName,
+    By, ConnFilter, ConnInfo, Explanation, FrameCounts, Probe, RuleCounts, Stats, VerdictName,
 };
 pub use flow::{Direction, FlowKey, Protocol};
 pub use handover::{Adoption, Arrived, HandoverId};

@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 
+use fw_control::{Reply, Request};
 use fw_engine::PreparedRules;
-use fw_model::{NicId, Reply, Request};
+use fw_model::NicId;
 
 use super::Nic;
 

@@ -6,9 +6,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 
 use event_manager::EventSet;
-use fw_model::{Reply, Request};
-
-use super::message::{self, LEN_MAX, PREFIX};
+use fw_control::message::{self, LEN_MAX, PREFIX};
+use fw_control::{Reply, Request};
 
 /// Longer than any request but rules.
 const SHORT_MAX: usize = 64 << 10;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 
+use fw_control::message;
 use fw_engine::{Answers, Config, Engine, Tick};
 use fw_model::{ConnFilter, RuleSet};
 use tempfile::TempDir;

@@ -4,7 +4,8 @@
 
 use std::io::{self, Write};
 
-use fw_model::{Arrived, ConnInfo, FlowKey, Protocol, Reply, Stats};
+use fw_control::Reply;
+use fw_model::{Arrived, ConnInfo, FlowKey, Protocol, Stats};
 
 pub(super) fn write(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
     match reply {

@@ -3,17 +3,16 @@
 //! Knows what was added and asks each NIC whether it lives. Never changes anything.
 
 use std::io::Write;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fw_model::{NicId, Reply, Request};
+use fw_control::{Line, Reply, Request};
+use fw_model::NicId;
 use serde::Serialize;
 
 use super::record::Record;
 use super::{NicError, at, folder};
 use crate::config::{Form, control_in};
-use crate::control::message;
 use crate::ctl::table::write_table;
 use crate::uplink::persistent;
 
@@ -78,9 +77,6 @@ fn cells(row: Row) -> [String; 7] {
 }
 
 fn generation(control: &Path) -> Option<u64> {
-    let mut nic = UnixStream::connect(control).ok()?;
-    nic.set_read_timeout(Some(PATIENCE)).ok()?;
-    nic.set_write_timeout(Some(PATIENCE)).ok()?;
-    let reply = message::exchange(&mut nic, &Request::Stats).ok()?;
+    let reply = Line::open(control, PATIENCE).ok()?.ask(&Request::Stats).ok()?;
     if let Reply::Stats(stats) = reply { stats.enforced } else { None }
 }

@@ -6,8 +6,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use fw_control::{Reply, Request};
 use fw_engine::PreparedRules;
-use fw_model::{Reply, Request};
 
 use crate::control::Nic;
 use crate::handover::Handover;

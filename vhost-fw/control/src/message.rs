@@ -4,18 +4,22 @@
 
 use std::io::{self, Read, Write};
 
-use fw_model::{PROTOCOL_VERSION, Request};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
+use crate::{PROTOCOL_VERSION, Request};
+
 /// The longest message: rules with a million members.
-pub(crate) const LEN_MAX: usize = 256 << 20;
+pub const LEN_MAX: usize = 256 << 20;
 
 /// Bytes of the length.
-pub(crate) const PREFIX: usize = 4;
+pub const PREFIX: usize = 4;
 
 /// `message` as it stands on the wire.
-pub(crate) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+/// It is longer than [`LEN_MAX`].
+pub fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; PREFIX];
     serde_json::to_writer(&mut bytes, &(PROTOCOL_VERSION, message))?;
     let length = bytes.len() - PREFIX;
@@ -26,12 +30,16 @@ pub(crate) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
 }
 
 /// The length that `bytes` announce; `None` until it is there.
-pub(crate) fn announced(bytes: &[u8]) -> Option<usize> {
+#[must_use]
+pub fn announced(bytes: &[u8]) -> Option<usize> {
     bytes.first_chunk().map(|length| usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX))
 }
 
 /// Reads the JSON of a message.
-pub(crate) fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
+///
+/// # Errors
+/// It is none, or of another version; the text says which.
+pub fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
     match serde_json::from_slice::<(u16, T)>(json) {
         Ok((PROTOCOL_VERSION, message)) => Ok(message),
         Ok((version, _)) => Err(other_version(version)),
@@ -51,10 +59,10 @@ fn other_version(version: u16) -> String {
 }
 
 /// Asks, and waits for the answer.
-pub(crate) fn exchange<T: DeserializeOwned>(
-    stream: &mut (impl Read + Write),
-    request: &Request,
-) -> io::Result<T> {
+///
+/// # Errors
+/// The other end went away, or its answer is not understood.
+pub fn exchange<T: DeserializeOwned>(stream: &mut (impl Read + Write), request: &Request) -> io::Result<T> {
     // Who is turned away may be told so before the request is out: read first, complain then.
     let sent = stream.write_all(&encode(request)?);
     let mut prefix = [0; PREFIX];
