@@ -175,9 +175,10 @@ impl Handover {
     fn take(&self, bytes: &[u8]) -> Result<Arrived, HandoverError> {
         let HandoverOptions { nic, key, conns, .. } = &self.options;
         // Everything is checked before the table here is touched.
-        let header = Decoder::read_all(bytes, key, u64::from(*conns), |_| {})?;
+        let checked = Decoder::check(bytes, key, u64::from(*conns))?;
+        let header = checked.header();
         if header.nic != *nic {
-            return Err(HandoverError::Foreign { found: header.nic, own: nic.clone() });
+            return Err(HandoverError::Foreign { found: header.nic.clone(), own: nic.clone() });
         }
         if header.kind != Kind::Whole {
             return Err(HandoverError::NoBase);
@@ -187,11 +188,11 @@ impl Handover {
         let Some(trust) = admitted else { return Ok(Arrived::Emptied) };
         let mut adoption = Adoption::default();
         let mut gone = Ok(());
-        Decoder::read_all(bytes, key, u64::from(*conns), |chunk| {
+        checked.visit(|chunk| {
             if gone.is_ok() {
                 gone = self.adopt(chunk, trust).map(|adopted| add(&mut adoption, &adopted));
             }
-        })?;
+        });
         gone?;
         Ok(Arrived::Adopted(adoption))
     }

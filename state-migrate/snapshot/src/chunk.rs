@@ -8,6 +8,7 @@ use fw_model::{FlowKey, RuleId};
 use crate::SnapshotError;
 use crate::record::Record;
 use crate::text::Input;
+use crate::v1;
 
 /// Bytes before a chunk's payload.
 pub const CHUNK_HEAD_LEN: usize = 12;
@@ -27,6 +28,14 @@ pub struct Chunk {
     pub gone: Vec<FlowKey>,
 }
 
+impl Chunk {
+    pub(crate) fn clear(&mut self) {
+        self.rules.clear();
+        self.records.clear();
+        self.gone.clear();
+    }
+}
+
 /// What stands before a chunk's payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkHead {
@@ -36,6 +45,9 @@ pub struct ChunkHead {
 }
 
 impl ChunkHead {
+    /// Of a chunk with nothing in it.
+    pub(crate) const EMPTY: Self = Self { payload: 0, records: 0, gone: 0 };
+
     /// Reads a head, which is only a claim until its chunk's code is checked.
     ///
     /// # Errors
@@ -55,6 +67,15 @@ impl ChunkHead {
     #[must_use]
     pub const fn rest_len(&self) -> usize {
         self.payload + CODE_LEN
+    }
+
+    /// Whether the payload can hold what the head counts: only then is any of it read.
+    pub(crate) fn require_room(&self) -> Result<(), SnapshotError> {
+        let payload = u64::try_from(self.payload).unwrap_or(u64::MAX);
+        if v1::length_min(self.records.into(), self.gone.into()) > payload {
+            return Err(SnapshotError::Malformed("a chunk counts more than it has room for"));
+        }
+        Ok(())
     }
 
     pub(crate) fn bytes(self) -> [u8; CHUNK_HEAD_LEN] {

@@ -3,30 +3,30 @@
 //! Total: whatever the bytes, the answer is records or an error; nothing is decoded before its code is checked, and room
 //! is made only for what is really there. Knows the order of things in a snapshot. Never knows where the bytes come from.
 
-use std::collections::HashSet;
-use std::hash::Hash;
-
-use fw_model::{Addr, MacAddr, RuleId};
-
 use crate::SnapshotError;
+use crate::checked::Checked;
 use crate::chunk::{CHUNK_HEAD_LEN, CODE_LEN, Chunk, ChunkHead};
 use crate::header::{HEADER_LEN, Header, Kind, Sealed};
 use crate::key::Key;
+use crate::payload::{Nobody, Reader, Taker};
 use crate::text::Input;
-use crate::v1::{self, Dictionaries};
 
-/// Reads one snapshot, chunk after chunk.
+/// Reads one snapshot, chunk after chunk; [`Decoder::check`] reads one that is here whole.
 #[derive(Debug)]
 pub struct Decoder {
     key: Key,
     sealed: Sealed,
+    records_max: u64,
+    reader: Reader,
     place: u32,
     records: u64,
+    gone: u64,
     bytes: u64,
 }
 
 impl Decoder {
-    /// Begins with a header, which must be authentic and count no more than `records_max` records.
+    /// Begins with a header, which must be authentic, count no more than `records_max` records, and no more than its body
+    /// has room for.
     ///
     /// # Errors
     /// See [`SnapshotError`].
@@ -37,7 +37,28 @@ impl Decoder {
         if found > records_max {
             return Err(SnapshotError::TooMany { what: "conns", found, limit: records_max });
         }
-        Ok(Self { key: key.clone(), sealed, place: 0, records: 0, bytes: 0 })
+        sealed.header.require_room()?;
+        let reader = Reader::default();
+        Ok(Self { key: key.clone(), sealed, records_max, reader, place: 0, records: 0, gone: 0, bytes: 0 })
+    }
+
+    /// Checks a whole snapshot in one walk: every code, every record, every count.
+    ///
+    /// # Errors
+    /// See [`SnapshotError`].
+    pub fn check<'b>(bytes: &'b [u8], key: &Key, records_max: u64) -> Result<Checked<'b>, SnapshotError> {
+        let mut decoder = Self::new(bytes, key, records_max)?;
+        let mut input = Input::new(bytes, "body");
+        input.slice(HEADER_LEN)?;
+        let mut chunks = Vec::new();
+        while decoder.has_more() {
+            let head = ChunkHead::read(input.slice(CHUNK_HEAD_LEN)?)?;
+            let payload = decoder.take(head, input.slice(head.rest_len())?, &mut Nobody)?;
+            chunks.push((head, payload));
+        }
+        let (code, gone) = (decoder.sealed.code, decoder.gone);
+        let header = decoder.finish(u64::try_from(input.left()).unwrap_or(u64::MAX))?;
+        Ok(Checked { header, code, gone, chunks })
     }
 
     /// What the header says.
@@ -63,14 +84,8 @@ impl Decoder {
     /// # Errors
     /// It is not authentic, not the next one, or holds what it cannot. `chunk` is empty then.
     pub fn chunk(&mut self, head: ChunkHead, rest: &[u8], chunk: &mut Chunk) -> Result<(), SnapshotError> {
-        chunk.rules.clear();
-        chunk.records.clear();
-        chunk.gone.clear();
-        let decoded = self.check_chunk(head, rest).and_then(|payload| self.payload(head, payload, chunk));
-        if decoded.is_err() {
-            *chunk = Chunk::default();
-        }
-        decoded
+        chunk.clear();
+        self.take(head, rest, chunk).map(drop).inspect_err(|_| chunk.clear())
     }
 
     /// Ends the reading.
@@ -91,36 +106,16 @@ impl Decoder {
         Ok(self.sealed.header)
     }
 
-    /// Reads a whole snapshot: everything is checked first, and only then does `visit` get the chunks, in their order.
-    ///
-    /// # Errors
-    /// See [`SnapshotError`]; nothing was visited then.
-    pub fn read_all(
-        bytes: &[u8],
-        key: &Key,
-        records_max: u64,
-        mut visit: impl FnMut(&Chunk),
-    ) -> Result<Header, SnapshotError> {
-        Self::walk(bytes, key, records_max, |_| {})?;
-        Self::walk(bytes, key, records_max, |chunk| visit(chunk))
-    }
-
-    fn walk(
-        bytes: &[u8],
-        key: &Key,
-        records_max: u64,
-        mut visit: impl FnMut(&Chunk),
-    ) -> Result<Header, SnapshotError> {
-        let mut decoder = Self::new(bytes, key, records_max)?;
-        let mut input = Input::new(bytes, "body");
-        input.slice(HEADER_LEN)?;
-        let mut chunk = Chunk::default();
-        while decoder.has_more() {
-            let head = ChunkHead::read(input.slice(CHUNK_HEAD_LEN)?)?;
-            decoder.chunk(head, input.slice(head.rest_len())?, &mut chunk)?;
-            visit(&chunk);
-        }
-        decoder.finish(u64::try_from(input.left()).unwrap_or(u64::MAX))
+    /// Checks the next chunk, tells `taker` what is in it, and answers with its payload.
+    fn take<'b>(
+        &mut self,
+        head: ChunkHead,
+        rest: &'b [u8],
+        taker: &mut impl Taker,
+    ) -> Result<&'b [u8], SnapshotError> {
+        let payload = self.check_chunk(head, rest)?;
+        self.reader.read(head, payload, taker)?;
+        Ok(payload)
     }
 
     fn check_chunk<'b>(&mut self, head: ChunkHead, rest: &'b [u8]) -> Result<&'b [u8], SnapshotError> {
@@ -135,6 +130,7 @@ impl Decoder {
         }
         self.place += 1;
         self.records = self.records.saturating_add(head.records.into());
+        self.gone = self.gone.saturating_add(head.gone.into());
         let length = CHUNK_HEAD_LEN + head.rest_len();
         self.bytes = self.bytes.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
         if self.records > self.sealed.header.records {
@@ -143,49 +139,11 @@ impl Decoder {
         if head.gone > 0 && self.sealed.header.kind != Kind::Delta {
             return Err(SnapshotError::Malformed("only a delta says that conns are gone"));
         }
+        if self.gone > self.records_max {
+            let (found, limit) = (self.gone, self.records_max);
+            return Err(SnapshotError::TooMany { what: "conns that are gone", found, limit });
+        }
+        head.require_room()?;
         Ok(payload)
     }
-
-    fn payload(&self, head: ChunkHead, payload: &[u8], chunk: &mut Chunk) -> Result<(), SnapshotError> {
-        let mut input = Input::new(payload, "chunk");
-        let locals: Vec<Addr> = entries(&mut input, |input| match input.u8()? {
-            0 => v1::addr(input, true),
-            1 => v1::addr(input, false),
-            _ => Err(SnapshotError::Malformed("an address is of no family")),
-        })?;
-        let macs: Vec<MacAddr> = entries(&mut input, |input| input.take().map(MacAddr))?;
-        chunk.rules = entries(&mut input, |input| {
-            let length = input.u8()?;
-            let name = std::str::from_utf8(input.slice(length.into())?).ok();
-            let rule: Option<RuleId> = name.and_then(|name| name.parse().ok());
-            rule.ok_or(SnapshotError::Malformed("a rule's name is none"))
-        })?;
-        let known = Dictionaries { locals: &locals, macs: &macs, rules: chunk.rules.len() };
-        // A record has more bytes than one: no count makes room for what is not there.
-        for _ in 0..head.records {
-            chunk.records.push(v1::record(&mut input, &known)?);
-        }
-        for _ in 0..head.gone {
-            chunk.gone.push(v1::gone(&mut input, &known)?);
-        }
-        if input.is_empty() { Ok(()) } else { Err(SnapshotError::Malformed("a chunk has bytes left over")) }
-    }
-}
-
-/// A dictionary: no entry twice.
-fn entries<T: Clone + Eq + Hash>(
-    input: &mut Input<'_>,
-    mut read: impl FnMut(&mut Input<'_>) -> Result<T, SnapshotError>,
-) -> Result<Vec<T>, SnapshotError> {
-    let count = input.number()?;
-    let mut list = Vec::new();
-    let mut seen = HashSet::new();
-    for _ in 0..count {
-        let entry = read(input)?;
-        if !seen.insert(entry.clone()) {
-            return Err(SnapshotError::Malformed("a dictionary has an entry twice"));
-        }
-        list.push(entry);
-    }
-    Ok(list)
 }

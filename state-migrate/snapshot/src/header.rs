@@ -6,9 +6,11 @@
 use fw_model::{HandoverId, NicId};
 
 use crate::SnapshotError;
+use crate::chunk::{CHUNK_HEAD_LEN, CHUNK_LEN_MAX, CODE_LEN as CHUNK_CODE_LEN};
 use crate::key::Key;
 use crate::negotiate::Versions;
 use crate::text::Input;
+use crate::v1;
 
 /// Bytes of a header, its code included.
 pub const HEADER_LEN: usize = 200;
@@ -77,6 +79,19 @@ impl Header {
             *to = from;
         }
         (bytes, code)
+    }
+
+    /// Whether a body as long as this, in as many chunks, can hold as many records.
+    pub(crate) fn require_room(&self) -> Result<(), SnapshotError> {
+        let around = (CHUNK_HEAD_LEN + CHUNK_CODE_LEN) as u64;
+        let chunks = u64::from(self.chunks);
+        let least = v1::length_min(self.records, 0).saturating_add(chunks * around);
+        let most = chunks * (around + CHUNK_LEN_MAX as u64);
+        if (least..=most).contains(&self.body_len) {
+            Ok(())
+        } else {
+            Err(SnapshotError::Malformed("the header counts what its body has no room for"))
+        }
     }
 
     fn bytes(&self) -> [u8; HEADER_LEN - CODE_LEN] {

@@ -4,6 +4,7 @@
 //! versions, keys and lengths. Never knows a file, a socket, a clock, nor what an engine does with a record.
 #![forbid(unsafe_code)]
 
+mod checked;
 mod chunk;
 mod decoder;
 mod encoder;
@@ -11,11 +12,13 @@ mod error;
 mod header;
 mod key;
 mod negotiate;
+mod payload;
 mod record;
 mod slot;
 mod text;
 mod v1;
 
+pub use checked::Checked;
 pub use chunk::{CHUNK_HEAD_LEN, CHUNK_LEN_MAX, Chunk, ChunkHead};
 pub use decoder::Decoder;
 pub use encoder::{Encoder, Snapshot};

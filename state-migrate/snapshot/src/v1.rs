@@ -36,6 +36,16 @@ const NO_SCALE: u8 = 15;
 /// The largest shift.
 const SCALE_MAX: u8 = 14;
 
+/// The shortest record: flags, another protocol's number, three places or lengths, an IPv4 address.
+const RECORD_MIN: u64 = 2 + 1 + 1 + 4 + 1 + 1;
+/// The shortest flow that is gone: flags, a protocol's number, a place, an IPv4 address.
+const GONE_MIN: u64 = 1 + 1 + 1 + 4;
+
+/// Bytes that so many records and gone flows have at least.
+pub(crate) const fn length_min(records: u64, gone: u64) -> u64 {
+    records.saturating_mul(RECORD_MIN).saturating_add(gone.saturating_mul(GONE_MIN))
+}
+
 /// Where a record's shared parts stand in its chunk's dictionaries.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shared {

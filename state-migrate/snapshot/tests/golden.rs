@@ -133,15 +133,13 @@ fn version_1() -> Vec<(&'static str, Vec<u8>)> {
 
 /// What a file means: its header, records and gone flows, or why it is refused.
 fn meaning(bytes: &[u8]) -> String {
-    let mut said = String::new();
-    let read =
-        Decoder::read_all(bytes, &Key::new(&KEY), 1_000, |chunk| writeln!(said, "{chunk:#?}").unwrap());
-    match read {
-        Ok(header) => format!("{header:#?}\n{said}"),
-        Err(error) => {
-            assert!(said.is_empty(), "records were handed out of a refused snapshot");
-            format!("refused: {error}\n")
+    match Decoder::check(bytes, &Key::new(&KEY), 1_000) {
+        Ok(checked) => {
+            let mut said = format!("{:#?}\n", checked.header());
+            checked.visit(|chunk| writeln!(said, "{chunk:#?}").unwrap());
+            said
         }
+        Err(error) => format!("refused: {error}\n"),
     }
 }
 

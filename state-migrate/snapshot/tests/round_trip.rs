@@ -3,8 +3,8 @@
 #![expect(clippy::cast_possible_truncation, reason = "random numbers are cut to size")]
 
 use conn_snapshot::{
-    Decoder, Encoder, HEADER_LEN, Header, Key, Kind, Record, SLOT_LEN, SavedEnd, SavedSlot, SavedState,
-    SavedTcp, Sealed, SlotKey, SnapshotError,
+    CHUNK_HEAD_LEN, Chunk, ChunkHead, Decoder, Encoder, HEADER_LEN, Header, Key, Kind, Record, SLOT_LEN,
+    SavedEnd, SavedSlot, SavedState, SavedTcp, Sealed, SlotKey, SnapshotError,
 };
 use fw_model::{Addr, Direction, FlowKey, HandoverId, MacAddr, OnRevoke, Protocol, RuleId};
 use proptest::prelude::*;
@@ -39,16 +39,43 @@ fn snapshot(records: &[Record]) -> Vec<u8> {
     encoder.finish(header(), &names(), &key()).bytes
 }
 
-/// Every record, its rule by name.
+/// Every record, its rule by name; a reader of one chunk after the other says the same.
 fn read(bytes: &[u8]) -> Result<Vec<(Record, Option<RuleId>)>, SnapshotError> {
+    let whole = read_whole(bytes);
+    assert_eq!(read_by_chunks(bytes), whole);
+    whole
+}
+
+fn read_whole(bytes: &[u8]) -> Result<Vec<(Record, Option<RuleId>)>, SnapshotError> {
+    let checked = Decoder::check(bytes, &key(), 1 << 20)?;
     let mut read = Vec::new();
-    Decoder::read_all(bytes, &key(), 1 << 20, |chunk| {
-        for record in &chunk.records {
-            let rule = record.rule.map(|rule| chunk.rules[rule as usize].clone());
-            read.push((Record { rule: None, ..*record }, rule));
-        }
-    })?;
+    checked.visit(|chunk| take(chunk, &mut read));
+    assert_eq!(read.len() as u64, checked.header().records);
     Ok(read)
+}
+
+fn read_by_chunks(bytes: &[u8]) -> Result<Vec<(Record, Option<RuleId>)>, SnapshotError> {
+    let mut decoder = Decoder::new(bytes, &key(), 1 << 20)?;
+    let (mut read, mut chunk, mut rest) = (Vec::new(), Chunk::default(), &bytes[HEADER_LEN..]);
+    let mut take_bytes = |length: usize| {
+        let (first, behind) = rest.split_at_checked(length).ok_or(SnapshotError::CutShort("body"))?;
+        rest = behind;
+        Ok(first)
+    };
+    while decoder.has_more() {
+        let head = ChunkHead::read(take_bytes(CHUNK_HEAD_LEN)?)?;
+        decoder.chunk(head, take_bytes(head.rest_len())?, &mut chunk)?;
+        take(&chunk, &mut read);
+    }
+    decoder.finish(rest.len() as u64)?;
+    Ok(read)
+}
+
+fn take(chunk: &Chunk, read: &mut Vec<(Record, Option<RuleId>)>) {
+    for record in &chunk.records {
+        let rule = record.rule.map(|rule| chunk.rules[rule as usize].clone());
+        read.push((Record { rule: None, ..*record }, rule));
+    }
 }
 
 fn named(records: &[Record]) -> Vec<(Record, Option<RuleId>)> {
@@ -355,8 +382,23 @@ fn only_a_delta_says_what_is_gone() {
         encoder.finish(Header { kind, ..header() }, &names(), &key()).bytes
     };
     let mut gone = Vec::new();
-    Decoder::read_all(&make(Kind::Delta), &key(), 10, |chunk| gone.extend_from_slice(&chunk.gone)).unwrap();
-    assert_eq!(gone, [records[1].flow]);
+    let delta = make(Kind::Delta);
+    let checked = Decoder::check(&delta, &key(), 10).unwrap();
+    checked.visit(|chunk| gone.extend_from_slice(&chunk.gone));
+    assert_eq!((gone.as_slice(), checked.gone()), (&[records[1].flow][..], 1));
     let refused = SnapshotError::Malformed("only a delta says that conns are gone");
     assert_eq!(read(&make(Kind::Whole)), Err(refused));
+}
+
+/// What is gone is held to what may be read as the records are, and its bytes must be there.
+#[test]
+fn more_gone_conns_than_there_can_be_are_refused() {
+    let mut encoder = Encoder::new();
+    for port in 1..=11 {
+        encoder.push_gone(&FlowKey { remote_port: port, ..living(true, &mut 1).flow }, &names());
+    }
+    let bytes = encoder.finish(Header { kind: Kind::Delta, ..header() }, &names(), &key()).bytes;
+    assert_eq!(Decoder::check(&bytes, &key(), 11).unwrap().gone(), 11);
+    let refused = Decoder::check(&bytes, &key(), 10).unwrap_err();
+    assert_eq!(refused, SnapshotError::TooMany { what: "conns that are gone", found: 11, limit: 10 });
 }
