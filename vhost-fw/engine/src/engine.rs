@@ -173,6 +173,12 @@ impl Engine {
         killed
     }
 
+    /// Conns in the table.
+    #[must_use]
+    pub const fn living(&self) -> u32 {
+        self.state.table.len()
+    }
+
     /// Places of the table there have ever been conns in: all that a walk by [`Engine::export`] visits.
     #[must_use]
     pub fn slots(&self) -> u32 {
