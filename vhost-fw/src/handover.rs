@@ -24,7 +24,7 @@ pub use key_file::{KeyFileError, load_key};
 pub(crate) use transfer::Transfers;
 
 /// Places of the table that leave together: the data thread is asked for a piece at a time.
-const PIECE: u32 = 4096;
+pub(crate) const PIECE: u32 = 4096;
 
 /// What a NIC needs to hand its table over, and to take one.
 #[derive(Debug, Clone)]
@@ -208,14 +208,14 @@ impl Handover {
     }
 }
 
-fn encode(piece: &Leaving, names: &mut record::Names, encoder: &mut Encoder) {
+pub(crate) fn encode(piece: &Leaving, names: &mut record::Names, encoder: &mut Encoder) {
     for (conn, rule) in &piece.conns {
         let rule = rule.and_then(|slot| names.place_of(slot, &piece.rules));
         encoder.push(&record::record(conn, rule), names.list());
     }
 }
 
-fn add(all: &mut Adoption, piece: &Adoption) {
+pub(crate) fn add(all: &mut Adoption, piece: &Adoption) {
     all.kept += piece.kept;
     all.judged_again += piece.judged_again;
     for (reason, count) in &piece.refused {

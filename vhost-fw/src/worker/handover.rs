@@ -7,7 +7,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::mpsc::SyncSender;
 
-use fw_engine::{Arrival, PortableConn, RuleSlot, Tick, Trust};
+use fw_engine::{Arrival, Engine, PortableConn, RuleSlot, Tick, Trust};
 use fw_model::{Adoption, Arrived, Reason, RuleId};
 
 use super::{Order, Worker, WorkerGone, WorkerHandle};
@@ -22,6 +22,25 @@ pub(crate) struct Leaving {
     pub(crate) conns: Vec<(PortableConn, Option<RuleSlot>)>,
     /// The names of the rules that admitted them.
     pub(crate) rules: HashMap<RuleSlot, RuleId>,
+}
+
+impl Leaving {
+    /// The conns at these places.
+    pub(crate) fn of(engine: &Engine, slots: Range<u32>, now: Tick) -> Self {
+        let mut leaving = Self {
+            generation: engine.generation().unwrap_or(0),
+            slots: engine.slots(),
+            conns: Vec::new(),
+            rules: HashMap::new(),
+        };
+        engine.export(slots, now, |_, conn, rule| {
+            if let Some((slot, id)) = rule.and_then(|slot| Some((slot, engine.rule_id(slot)?))) {
+                leaving.rules.entry(slot).or_insert_with(|| id.clone());
+            }
+            leaving.conns.push((*conn, rule));
+        });
+        leaving
+    }
 }
 
 /// One thing a handover asks.
@@ -71,7 +90,7 @@ impl Worker {
         // Whoever no longer waits for the answer need not get one.
         match hand {
             Hand::RingsRun(done) => drop(done.send(self.rings_run())),
-            Hand::Leave(slots, done) => drop(done.send(self.leave(slots, now))),
+            Hand::Leave(slots, done) => drop(done.send(Leaving::of(&self.desk.engine, slots, now))),
             Hand::Forget(done) => {
                 self.desk.engine.forget_conns();
                 let _ = done.send(());
@@ -90,23 +109,6 @@ impl Worker {
             }
         }
         self.sought = None;
-    }
-
-    fn leave(&self, slots: Range<u32>, now: Tick) -> Leaving {
-        let engine = &self.desk.engine;
-        let mut leaving = Leaving {
-            generation: engine.generation().unwrap_or(0),
-            slots: engine.slots(),
-            conns: Vec::new(),
-            rules: HashMap::new(),
-        };
-        engine.export(slots, now, |_, conn, rule| {
-            if let Some((slot, id)) = rule.and_then(|slot| Some((slot, engine.rule_id(slot)?))) {
-                leaving.rules.entry(slot).or_insert_with(|| id.clone());
-            }
-            leaving.conns.push((*conn, rule));
-        });
-        leaving
     }
 
     fn rings_run(&self) -> bool {
