@@ -131,7 +131,10 @@ pub fn run(names: &[&str]) -> Result<bool> {
     };
     if let Some(unknown) = names.iter().find(known) {
         let all: Vec<&str> = BENCHES.iter().map(|bench| bench.name).collect();
-        anyhow::bail!("no bench is named `{unknown}`; there are engine/…, queue/… and {}", all.join(", "));
+        anyhow::bail!(
+            "no bench is named `{unknown}`; there are engine/…, handover/…, queue/… and {}",
+            all.join(", ")
+        );
     }
     if chosen.iter().any(|bench| bench.name.starts_with("guests")) {
         // The image needs the network that the namespaces will not have.
@@ -172,6 +175,10 @@ struct CargoBench {
 
 const CARGO_BENCHES: &[CargoBench] = &[
     CargoBench { family: "engine", words: &["-p", "fw-engine", "--bench", "judge"] },
+    CargoBench {
+        family: "handover",
+        words: &["-p", "vhost-fw", "--features", "measure", "--bench", "handover"],
+    },
     CargoBench { family: "queue", words: &["-p", "vhost-fw", "--features", "measure", "--bench", "queue"] },
 ];
 

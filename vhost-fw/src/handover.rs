@@ -5,11 +5,11 @@
 //! commands. Never knows how bytes travel: `transfer` does that for a VMM, `connection` for everybody else.
 
 mod ahead;
-mod arriving;
+pub(crate) mod arriving;
 mod connection;
 mod expected;
 mod key_file;
-mod leaving;
+pub(crate) mod leaving;
 mod patient;
 pub(crate) mod record;
 mod staged;

@@ -29,7 +29,7 @@ mod outward;
 use announcer::Announcer;
 use desk::{Desk, GuestDoor};
 use handover::Hand;
-pub(crate) use handover::{Leaving, Outcomes, Staging};
+pub(crate) use handover::{Leaving, Outcomes, Places, Staging};
 use inward::Inward;
 use outward::Outward;
 

@@ -11,6 +11,11 @@ mod bed;
 mod floor;
 #[path = "judge/rounds.rs"]
 mod rounds;
+#[path = "judge/rules.rs"]
+mod rules;
+#[expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
+#[path = "judge/timing.rs"]
+mod timing;
 #[path = "judge/traffic.rs"]
 mod traffic;
 
@@ -28,6 +33,8 @@ struct Scene {
     fill: Fill,
 }
 
+const FLOOR: &str = "copy, hash and two loads";
+
 type Bench = fn() -> Result<Scene, String>;
 
 const BENCHES: [(&str, Bench); 3] = [
@@ -38,7 +45,7 @@ const BENCHES: [(&str, Bench); 3] = [
 
 /// Established TCP flows, each frame of another one, 1,000 rules.
 fn hits(conns: u32, prefixes: u32) -> Result<Scene, String> {
-    let mut bed = Bed::new(traffic::rules(1_000, prefixes)?, conns + conns / 10 + 1_000)?;
+    let mut bed = Bed::new(rules::rules(1_000, prefixes)?, conns + conns / 10 + 1_000)?;
     let mut flows = Established::new(conns);
     flows.open(&mut bed)?;
     Ok(Scene { bed, expected: Expected::Pass, fill: Box::new(move |wires| flows.fill(wires)) })
@@ -46,7 +53,7 @@ fn hits(conns: u32, prefixes: u32) -> Result<Scene, String> {
 
 /// First frames that no rule matches: 10,000 rules over 100 sets of 1,000,000 prefixes.
 fn misses() -> Result<Scene, String> {
-    let bed = Bed::new(traffic::rules(10_000, 1_000_000)?, 100_000)?;
+    let bed = Bed::new(rules::rules(10_000, 1_000_000)?, 100_000)?;
     let mut strangers = Strangers::new(10_000, 1_000_000);
     Ok(Scene { bed, expected: Expected::Drop, fill: Box::new(move |wires| strangers.fill(wires)) })
 }
@@ -69,7 +76,7 @@ fn main() -> ExitCode {
             if count {
                 return rounds::count(bed, *expected, fill).map(|frames| frames.to_string());
             }
-            rounds::run(bed, *expected, fill).map(|times| times.as_json(name))
+            rounds::run(bed, *expected, fill).map(|times| times.as_json(name, FLOOR, "ns/frame", 1.0))
         });
         match line {
             Ok(line) => println!("{line}"),

@@ -139,7 +139,7 @@ impl Handover {
     }
 }
 
-fn add(all: &mut Adoption, piece: &Adoption) {
+pub(crate) fn add(all: &mut Adoption, piece: &Adoption) {
     all.kept += piece.kept;
     all.judged_again += piece.judged_again;
     for (reason, count) in &piece.refused {

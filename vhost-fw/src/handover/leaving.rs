@@ -12,7 +12,7 @@ use super::{Handover, HandoverError, HandoverOptions};
 use crate::worker::{Leaving, WorkerGone, WorkerHandle, wall_time_ms};
 
 /// Places of the table that leave together: the data thread is asked for a piece at a time.
-pub(super) const PIECE: u32 = 4096;
+pub(crate) const PIECE: u32 = 4096;
 
 impl Handover {
     /// The table as it stands, sealed, for the VMM that has stopped its VM.
@@ -116,13 +116,13 @@ pub(super) enum Round {
 
 /// Pieces of a table as they become a snapshot.
 #[derive(Default)]
-pub(super) struct Pieces {
+pub(crate) struct Pieces {
     encoder: Encoder,
     names: Names,
 }
 
 impl Pieces {
-    pub(super) fn add(&mut self, piece: &Leaving) {
+    pub(crate) fn add(&mut self, piece: &Leaving) {
         for leaver in &piece.conns {
             let rule = leaver.rule.and_then(|slot| self.names.place_of(slot, &piece.rules));
             self.encoder.push(&record::record(&leaver.conn, rule), self.names.list());
@@ -133,7 +133,7 @@ impl Pieces {
         self.encoder.push_gone(flow, self.names.list());
     }
 
-    pub(super) fn seal(
+    pub(crate) fn seal(
         self,
         options: &HandoverOptions,
         kind: Kind,

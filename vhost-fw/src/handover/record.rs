@@ -13,18 +13,18 @@ const SCALE_MAX: u8 = 14;
 
 /// The rules that conns of a snapshot name, each once.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(crate) struct Names {
     list: Vec<RuleId>,
     places: HashMap<RuleSlot, Option<u32>>,
 }
 
 impl Names {
-    pub(super) fn list(&self) -> &[RuleId] {
+    pub(crate) fn list(&self) -> &[RuleId] {
         &self.list
     }
 
     /// The place of a rule in the list; `rules` knows its name.
-    pub(super) fn place_of(&mut self, slot: RuleSlot, rules: &HashMap<RuleSlot, RuleId>) -> Option<u32> {
+    pub(crate) fn place_of(&mut self, slot: RuleSlot, rules: &HashMap<RuleSlot, RuleId>) -> Option<u32> {
         let list = &mut self.list;
         *self.places.entry(slot).or_insert_with(|| {
             list.push(rules.get(&slot)?.clone());

@@ -7,7 +7,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::mpsc::SyncSender;
 
-use fw_engine::{Arrival, Follower, Home, PortableConn, RuleSlot, Tick, Trust};
+use fw_engine::{Arrival, Engine, Follower, Home, PortableConn, RuleSlot, Tick, Trust};
 use fw_model::{Adoption, Arrived, FlowKey, Reason, RuleId};
 
 use super::{Order, Worker, WorkerGone, WorkerHandle};
@@ -26,6 +26,32 @@ pub(crate) struct Leaving {
     pub(crate) rules: HashMap<RuleSlot, RuleId>,
 }
 
+impl Leaving {
+    /// The conns at these places.
+    pub(crate) fn of(engine: &Engine, places: Places, now: Tick) -> Self {
+        let mut leaving = Self {
+            generation: engine.generation(),
+            living: engine.living(),
+            slots: engine.slots(),
+            conns: Vec::new(),
+            rules: HashMap::new(),
+        };
+        let mut leave = |place, conn: &PortableConn, rule| {
+            if let Some((slot, id)) = Option::and_then(rule, |slot| Some((slot, engine.rule_id(slot)?))) {
+                leaving.rules.entry(slot).or_insert_with(|| id.clone());
+            }
+            leaving.conns.push(Leaver { place, conn: *conn, rule });
+        };
+        match places {
+            Places::Range(places) => engine.export(places, now, leave),
+            Places::These(places) => {
+                places.into_iter().for_each(|place| engine.export(place..place + 1, now, &mut leave));
+            }
+        }
+        leaving
+    }
+}
+
 /// A conn as it leaves.
 pub(crate) struct Leaver {
     /// Its place in the table.
@@ -36,7 +62,7 @@ pub(crate) struct Leaver {
 }
 
 /// Which places leave.
-pub(super) enum Places {
+pub(crate) enum Places {
     Range(Range<u32>),
     /// In this order.
     These(Vec<u32>),
@@ -144,7 +170,7 @@ impl Worker {
         // Whoever no longer waits for the answer need not get one.
         match hand {
             Hand::RingsRun(done) => drop(done.send(self.rings_run())),
-            Hand::Leave(places, done) => drop(done.send(self.leave(places, now))),
+            Hand::Leave(places, done) => drop(done.send(Leaving::of(&self.desk.engine, places, now))),
             Hand::Follow(done) => {
                 self.desk.engine.follow(Follower::Handover);
                 let _ = done.send(());
@@ -187,30 +213,6 @@ impl Worker {
             }
         }
         self.sought = None;
-    }
-
-    fn leave(&self, places: Places, now: Tick) -> Leaving {
-        let engine = &self.desk.engine;
-        let mut leaving = Leaving {
-            generation: engine.generation(),
-            living: engine.living(),
-            slots: engine.slots(),
-            conns: Vec::new(),
-            rules: HashMap::new(),
-        };
-        let mut leave = |place, conn: &PortableConn, rule| {
-            if let Some((slot, id)) = Option::and_then(rule, |slot| Some((slot, engine.rule_id(slot)?))) {
-                leaving.rules.entry(slot).or_insert_with(|| id.clone());
-            }
-            leaving.conns.push(Leaver { place, conn: *conn, rule });
-        };
-        match places {
-            Places::Range(places) => engine.export(places, now, leave),
-            Places::These(places) => {
-                places.into_iter().for_each(|place| engine.export(place..place + 1, now, &mut leave));
-            }
-        }
-        leaving
     }
 
     fn stage(&mut self, staging: &Staging, now: Tick) -> Option<Outcomes> {
