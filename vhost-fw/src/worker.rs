@@ -22,14 +22,14 @@ use crate::vring::{Plug, Ring, TOKEN_UPLINK};
 mod announcer;
 mod clock;
 mod desk;
-mod handover;
+pub(crate) mod handover;
 mod inward;
 mod outward;
 
 use announcer::Announcer;
 use desk::{Desk, GuestDoor};
 use handover::Hand;
-pub(crate) use handover::{Leaving, Outcomes, Places, Staging};
+pub(crate) use handover::{Leaving, Outcomes, Staging};
 use inward::Inward;
 use outward::Outward;
 

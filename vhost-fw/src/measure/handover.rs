@@ -9,7 +9,7 @@ use fw_model::{Adoption, HandoverId};
 use crate::handover::arriving::add;
 use crate::handover::leaving::{PIECE, Pieces};
 use crate::handover::{HandoverOptions, record};
-use crate::worker::{Leaving, Places};
+use crate::worker::handover::{Leaving, Places};
 
 /// The table of `engine` as SAVE writes it.
 #[must_use]
