@@ -209,8 +209,9 @@ impl Handover {
 }
 
 pub(crate) fn encode(piece: &Leaving, names: &mut record::Names, encoder: &mut Encoder) {
+    names.learn(&piece.rules);
     for (conn, rule) in &piece.conns {
-        let rule = rule.and_then(|slot| names.place_of(slot, &piece.rules));
+        let rule = rule.and_then(|slot| names.place_of(slot));
         encoder.push(&record::record(conn, rule), names.list());
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! Knows the engine's verbs and the rings' state. Never knows where conns go to or come from.
 
-use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::sync::mpsc::SyncSender;
@@ -20,22 +19,30 @@ pub(crate) struct Leaving {
     /// Places the table has.
     pub(crate) slots: u32,
     pub(crate) conns: Vec<(PortableConn, Option<RuleSlot>)>,
-    /// The names of the rules that admitted them.
-    pub(crate) rules: HashMap<RuleSlot, RuleId>,
+    /// The rules that admitted them, each once.
+    pub(crate) rules: Vec<(RuleSlot, RuleId)>,
 }
 
 impl Leaving {
     /// The conns at these places.
     pub(crate) fn of(engine: &Engine, slots: Range<u32>, now: Tick) -> Self {
+        let places = slots.end.min(engine.slots()).saturating_sub(slots.start);
         let mut leaving = Self {
             generation: engine.generation().unwrap_or(0),
             slots: engine.slots(),
-            conns: Vec::new(),
-            rules: HashMap::new(),
+            conns: Vec::with_capacity(usize::try_from(places).unwrap_or(0)),
+            rules: Vec::new(),
         };
+        let mut named: Vec<bool> = Vec::new();
         engine.export(slots, now, |_, conn, rule| {
-            if let Some((slot, id)) = rule.and_then(|slot| Some((slot, engine.rule_id(slot)?))) {
-                leaving.rules.entry(slot).or_insert_with(|| id.clone());
+            if let Some(slot) = rule {
+                if slot.index() >= named.len() {
+                    named.resize(slot.index().saturating_add(1), false);
+                }
+                if let Some(named) = named.get_mut(slot.index()).filter(|named| !**named) {
+                    *named = true;
+                    leaving.rules.extend(engine.rule_id(slot).map(|id| (slot, id.clone())));
+                }
             }
             leaving.conns.push((*conn, rule));
         });
