@@ -297,7 +297,7 @@ fn whoever_follows_the_table_is_told_every_change_once() {
         seen.sort_unstable();
         seen
     };
-    nic.engine().follow();
+    nic.engine().follow(fw_engine::Follower::CrashCopy);
     assert_eq!(changes(&mut nic), []);
     nic.out(&wire::udp(&guest(1), &peer(53), b"question"));
     nic.out(&wire::udp(&guest(2), &peer(53), b"question"));

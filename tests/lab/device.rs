@@ -175,6 +175,16 @@ impl Bench {
         Self { far: None, worker, handover, shown, stop, serving: Some(serving), socket, _folder: folder }
     }
 
+    /// Its end of a handover on a control connection that asked for this.
+    pub fn hand_over(&self, request: fw_control::Request, stream: std::os::unix::net::UnixStream) {
+        self.handover.as_ref().unwrap().serve(request, stream).unwrap();
+    }
+
+    /// Nothing is announced or expected any more.
+    pub fn cancel(&self) {
+        self.handover.as_ref().unwrap().cancel().unwrap();
+    }
+
     /// The next table that leaves belongs to this handover.
     pub fn announce(&self, id: HandoverId) {
         self.handover.as_ref().unwrap().announce(id);

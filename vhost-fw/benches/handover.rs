@@ -19,6 +19,7 @@ use std::sync::Arc;
 use conn_snapshot::Key;
 use fw_engine::{PreparedRules, Tick};
 use timing::{Plan, nanoseconds};
+use vhost_fw::handover::{HandoverOptions, Restore};
 use vhost_fw::measure;
 
 type Bench = fn(&str) -> Result<String, String>;
@@ -63,6 +64,7 @@ fn adopt(name: &str, count: u32, counted: usize) -> Result<String, String> {
     let rules = Arc::new(PreparedRules::new(set).map_err(|error| error.to_string())?);
     let room = count + count / 10 + 1_000;
     let key = Key::new(&[7; 32]);
+    let options = HandoverOptions { nic, key: key.clone(), restore: Restore::Revalidate, conns: room };
     let mut source = conns::empty(&rules, room, *b"the source's key");
     conns::fill(&mut source, &names, count, NOW)?;
     let floor = floor::Floor::new(count);
@@ -70,7 +72,7 @@ fn adopt(name: &str, count: u32, counted: usize) -> Result<String, String> {
     let times = timing::rounds(&plan, |_| {
         let mut target = conns::empty(&rules, room, *b"the target's key");
         let (mut bytes, mut checked, mut adoption) = (Vec::new(), None, None);
-        let out = nanoseconds(|| bytes = measure::save(&source, &nic, &key, NOW));
+        let out = nanoseconds(|| bytes = measure::save(&source, &options, NOW));
         let check = nanoseconds(|| checked = measure::check(&bytes, &key, room).ok());
         let checked = checked.ok_or("the snapshot is refused")?;
         let taken = nanoseconds(|| adoption = Some(measure::adopt(&checked, &mut target, NOW)));

@@ -47,6 +47,9 @@ pub trait Nic {
 
     /// Does what is asked, [`Request::Install`] excepted.
     fn ask(&self, request: Request) -> Reply;
+
+    /// Takes the connection on which `request` was asked and answered [`Reply::Done`].
+    fn hand_over(&self, request: Request, stream: UnixStream);
 }
 
 /// What the control thread is made of. Everything is open before the sandbox closes.
@@ -150,17 +153,22 @@ impl Control {
         let progress = connection.advance(others_long, |request| answer::to(&*self.nic, &self.id, request));
         let changed = connection.interest() != before;
         let events = Events::with_data(connection.stream(), token, connection.interest());
-        let watched = progress == Progress::Goes && (!changed || ops.modify(events).is_ok());
-        if !watched {
-            self.close(place, ops);
+        match progress {
+            Progress::HandedOver(request) => {
+                if let Some(connection) = self.close(place, ops) {
+                    self.nic.hand_over(request, connection.into_stream());
+                }
+            }
+            Progress::Goes if !changed || ops.modify(events).is_ok() => {}
+            Progress::Goes | Progress::Over => drop(self.close(place, ops)),
         }
     }
 
-    fn close(&mut self, place: usize, ops: &mut EventOps<'_>) {
-        if let Some(connection) = self.connections.get_mut(place).and_then(Option::take) {
-            // Before the descriptor closes, or its number could be another's when it goes.
-            let _ = ops.remove(Events::empty(connection.stream()));
-        }
+    fn close(&mut self, place: usize, ops: &mut EventOps<'_>) -> Option<Connection> {
+        let connection = self.connections.get_mut(place).and_then(Option::take)?;
+        // Before the descriptor closes, or its number could be another's when it goes.
+        let _ = ops.remove(Events::empty(connection.stream()));
+        Some(connection)
     }
 
     /// The clock ticks while somebody is connected: a NIC nobody talks to is not woken for nothing. It is stopped by
@@ -181,7 +189,7 @@ impl Control {
         for place in 0..CONNECTIONS_MAX {
             let stale = self.connections.get_mut(place).and_then(Option::as_mut);
             if stale.is_some_and(|connection| connection.grow_older() > SILENCE_MAX_S) {
-                self.close(place, ops);
+                drop(self.close(place, ops));
             }
         }
         if self.connections.iter().all(Option::is_none) {
@@ -221,6 +229,7 @@ impl Control {
             | Reply::Conns(_)
             | Reply::Killed(_)
             | Reply::Explanation(_)
+            | Reply::Terms(_)
             | Reply::Done
             | Reply::Refused(_)) => log::error!("the rules in force stay: {}", answer::refusal(&reply)),
         }

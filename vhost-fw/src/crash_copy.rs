@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use conn_snapshot::{Key, RuleTag, SavedSlot, SlotKey};
-use fw_engine::{Arrival, Engine, PortableConn, RuleSlot, Tick, Trust};
+use fw_engine::{Arrival, Engine, Follower, PortableConn, RuleSlot, Tick, Trust};
 use fw_model::{Adoption, NicId, RuleId};
 
 use crate::handover::record;
@@ -74,7 +74,7 @@ impl CrashCopy {
             waiting: Vec::with_capacity(places),
             due: None,
         };
-        engine.follow();
+        engine.follow(Follower::CrashCopy);
         let slots = engine.slots();
         let mut first = Vec::new();
         engine.export(0..slots, now, |slot, conn, rule| first.push((slot, *conn, rule)));

@@ -97,6 +97,7 @@ fn json(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
         Reply::Explanation(explanation) => line(&simulate::Line::from(explanation.clone()), out),
         Reply::Enforced(generation) => line(&serde_json::json!({"enforced": generation}), out),
         Reply::Killed(conns) => line(&serde_json::json!({"killed": conns}), out),
+        Reply::Terms(terms) => line(terms, out),
         Reply::Done => line(&serde_json::json!({"done": true}), out),
         Reply::Refused(why) => line(&serde_json::json!({"refused": why}), out),
     }

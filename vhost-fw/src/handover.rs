@@ -1,30 +1,36 @@
 //! The conn table leaves for another firewall, and arrives from one.
 //!
-//! What leaves is sealed with the cluster's key; what arrives must be authentic, this NIC's own and expected, or else as
-//! `--restore` says, and is refused whole or taken whole. Knows snapshots and the data thread's commands. Never knows how
-//! bytes travel: `transfer` does that for a VMM.
+//! What leaves is sealed with the cluster's key (`leaving`); what arrives must be authentic, this NIC's own and expected, or
+//! else as `--restore` says, and is refused whole or taken whole (`arriving`). Knows snapshots and the data thread's
+//! commands. Never knows how bytes travel: `transfer` does that for a VMM, `connection` for everybody else.
 
+mod ahead;
+pub(crate) mod arriving;
+mod connection;
 mod expected;
 mod key_file;
+pub(crate) mod leaving;
+mod patient;
 pub(crate) mod record;
+mod staged;
 mod transfer;
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use conn_snapshot::{Chunk, Decoder, Encoder, Header, Key, Kind, SnapshotError};
-use fw_engine::Trust;
-use fw_model::{Adoption, Arrived, HandoverId, NicId, RuleId};
+use conn_snapshot::{Key, SnapshotError, Versions};
+use fw_control::Terms;
+use fw_model::{Arrived, HandoverId, NicId};
 
-use crate::worker::{Leaving, WorkerGone, WorkerHandle, wall_time_ms};
+use crate::hex;
+use crate::worker::{Leaving, WorkerGone, WorkerHandle};
+use ahead::Ahead;
 use expected::Expected;
 pub use expected::Restore;
 pub(crate) use key_file::load_secret;
 pub use key_file::{KeyFileError, load_key};
+use staged::Staged;
 pub(crate) use transfer::Transfers;
-
-/// Places of the table that leave together: the data thread is asked for a piece at a time.
-pub(crate) const PIECE: u32 = 4096;
 
 /// What a NIC needs to hand its table over, and to take one.
 #[derive(Debug, Clone)]
@@ -70,6 +76,12 @@ pub enum HandoverError {
     /// It builds on conns that were sent ahead, which are not here.
     #[error("it builds on conns that were sent ahead, and they are not here")]
     NoBase,
+    /// It is no part of a table that comes ahead.
+    #[error("this is a whole table: ahead of a VM come its bulk and what changed since")]
+    NotAhead,
+    /// Another table is being sent or taken ahead.
+    #[error("another handover of this NIC is under way; cancel it first")]
+    UnderWay,
     /// The rings run.
     #[error("the rings run: a table leaves or arrives while they are stopped")]
     RingsRun,
@@ -83,12 +95,16 @@ pub struct Handover {
     options: HandoverOptions,
     worker: WorkerHandle,
     expected: Mutex<Expected>,
+    /// What was sent ahead of the VM that is here.
+    ahead: Mutex<Option<Ahead>>,
+    /// What came ahead of a VM that is elsewhere.
+    staged: Mutex<Option<Staged>>,
 }
 
 impl Handover {
     pub(crate) fn new(options: HandoverOptions, worker: WorkerHandle) -> Self {
         let expected = Mutex::new(Expected::new(options.restore));
-        Self { options, worker, expected }
+        Self { options, worker, expected, ahead: Mutex::new(None), staged: Mutex::new(None) }
     }
 
     /// Most conns that are taken.
@@ -110,58 +126,38 @@ impl Handover {
         self.expected().expect(id);
     }
 
+    /// Nothing is announced or expected any more, and what was sent ahead is forgotten.
+    ///
+    /// # Errors
+    /// The data thread has ended.
+    pub fn cancel(&self) -> Result<(), WorkerGone> {
+        self.expected().cancel();
+        self.ahead().take();
+        self.worker.leave_alone()?;
+        self.forget_staged()
+    }
+
+    /// What this NIC can hand over and take.
+    ///
+    /// # Errors
+    /// The data thread has ended.
+    pub fn terms(&self) -> Result<Terms, WorkerGone> {
+        let Versions { oldest, newest } = Versions::OURS;
+        let Leaving { generation, living, .. } = self.worker.leaving(0..0)?;
+        Ok(Terms {
+            nic: self.options.nic.clone(),
+            generation,
+            conns: living.into(),
+            room: self.options.conns.into(),
+            versions: (oldest, newest),
+            key: hex::encode(&self.options.key.fingerprint()),
+            rings_run: self.worker.rings_run()?,
+        })
+    }
+
     /// Refuses to begin while the rings run.
     pub(crate) fn require_rest(&self) -> Result<(), HandoverError> {
         if self.worker.rings_run()? { Err(HandoverError::RingsRun) } else { Ok(()) }
-    }
-
-    /// The table as it stands, sealed. It stays where it is: a source that is told to go on goes on with it.
-    pub(crate) fn save(&self) -> Result<Vec<u8>, HandoverError> {
-        self.require_rest()?;
-        let mut encoder = Encoder::new();
-        let mut names = record::Names::default();
-        let mut piece = self.worker.leaving(0..PIECE)?;
-        let mut from = PIECE;
-        loop {
-            encode(&piece, &mut names, &mut encoder);
-            if from >= piece.slots {
-                break;
-            }
-            piece = self.worker.leaving(from..from.saturating_add(PIECE))?;
-            from = from.saturating_add(PIECE);
-        }
-        let header = Header {
-            kind: Kind::Whole,
-            nic: self.options.nic.clone(),
-            generation: piece.generation,
-            created_ms: wall_time_ms(),
-            handover: self.expected().take_announced(),
-            base: [0; 32],
-            records: 0,
-            chunks: 0,
-            body_len: 0,
-        };
-        let snapshot = encoder.finish(header, names.list(), &self.options.key);
-        log::info!(
-            "{} conns leave in {} bytes, handover {}",
-            snapshot.header.records,
-            snapshot.bytes.len(),
-            snapshot.header.handover
-        );
-        Ok(snapshot.bytes)
-    }
-
-    /// Takes a table in place of the one that is here, or says why not. A refusal closes the NIC.
-    pub(crate) fn load(&self, bytes: &[u8]) -> Result<Arrived, HandoverError> {
-        let arrived = self.take(bytes).inspect_err(|error| self.refuse(error))?;
-        match &arrived {
-            Arrived::Adopted(adoption) => tell(adoption),
-            Arrived::Emptied | Arrived::Refused(_) => {
-                log::info!("a conn table arrived and was not taken: --restore empty");
-            }
-        }
-        self.worker.arrived(arrived.clone())?;
-        Ok(arrived)
     }
 
     /// Closes the NIC: what should have arrived did not.
@@ -172,66 +168,15 @@ impl Handover {
         }
     }
 
-    fn take(&self, bytes: &[u8]) -> Result<Arrived, HandoverError> {
-        let HandoverOptions { nic, key, conns, .. } = &self.options;
-        // Everything is checked before the table here is touched.
-        let checked = Decoder::check(bytes, key, u64::from(*conns))?;
-        let header = checked.header();
-        if header.nic != *nic {
-            return Err(HandoverError::Foreign { found: header.nic.clone(), own: nic.clone() });
-        }
-        if header.kind != Kind::Whole {
-            return Err(HandoverError::NoBase);
-        }
-        let admitted = self.expected().admit(header.handover)?;
-        self.worker.forget_conns()?;
-        let Some(trust) = admitted else { return Ok(Arrived::Emptied) };
-        let mut adoption = Adoption::default();
-        let mut gone = Ok(());
-        checked.visit(|chunk| {
-            if gone.is_ok() {
-                gone = self.adopt(chunk, trust).map(|adopted| add(&mut adoption, &adopted));
-            }
-        });
-        gone?;
-        Ok(Arrived::Adopted(adoption))
-    }
-
-    fn adopt(&self, chunk: &Chunk, trust: Trust) -> Result<Adoption, WorkerGone> {
-        let arrivals = chunk.records.iter().map(record::arrival).collect();
-        let names: Vec<RuleId> = chunk.rules.clone();
-        self.worker.adopt(arrivals, names, trust)
-    }
-
     fn expected(&self) -> MutexGuard<'_, Expected> {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-pub(crate) fn encode(piece: &Leaving, names: &mut record::Names, encoder: &mut Encoder) {
-    names.learn(&piece.rules);
-    for (conn, rule) in &piece.conns {
-        let rule = rule.and_then(|slot| names.place_of(slot));
-        encoder.push(&record::record(conn, rule), names.list());
+    fn ahead(&self) -> MutexGuard<'_, Option<Ahead>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-pub(crate) fn add(all: &mut Adoption, piece: &Adoption) {
-    all.kept += piece.kept;
-    all.judged_again += piece.judged_again;
-    for (reason, count) in &piece.refused {
-        *all.refused.entry(*reason).or_default() += count;
+    fn staged(&self) -> MutexGuard<'_, Option<Staged>> {
+        self.staged.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn tell(adoption: &Adoption) {
-    let reasons: Vec<_> =
-        adoption.refused.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
-    log::info!(
-        "a conn table arrived: moved {} · re-judged {} · dropped {}{reasons}",
-        adoption.kept + adoption.judged_again,
-        adoption.judged_again,
-        adoption.refused()
-    );
 }

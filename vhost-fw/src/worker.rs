@@ -29,7 +29,7 @@ mod outward;
 use announcer::Announcer;
 use desk::{Desk, GuestDoor};
 use handover::Hand;
-pub(crate) use handover::Leaving;
+pub(crate) use handover::{Leaving, Outcomes, Places, Staging};
 use inward::Inward;
 use outward::Outward;
 
@@ -159,6 +159,8 @@ pub(crate) struct Worker {
     frozen: bool,
     announcer: Announcer,
     crash_copy: Option<Box<CrashCopy>>,
+    /// A table that came ahead of its VM and is not handed over yet: none of its conns speaks.
+    staged: Option<u64>,
     /// The last table that was handed over.
     arrived: Option<Arrived>,
     rest: Rest,
@@ -196,6 +198,7 @@ impl Worker {
             frozen: false,
             announcer: Announcer::default(),
             crash_copy,
+            staged: None,
             arrived: None,
             rest,
             due: None,
@@ -214,6 +217,7 @@ impl Worker {
         let mut unseen = 0;
         while self.obey()? {
             self.follow_features()?;
+            self.forget_stage_if_served();
             let now = (self.clock)();
             self.let_time_pass(now)?;
             self.announce_guest(now)?;
@@ -392,7 +396,12 @@ impl Worker {
 
     /// Lets the engine's own frames go.
     fn empty_outbox(&mut self) -> io::Result<()> {
-        let Self { answers, desk, uplink, rings, inward, acked, frozen, .. } = self;
+        let Self { answers, desk, uplink, rings, inward, acked, frozen, staged, .. } = self;
+        if staged.is_some() {
+            // The VM is elsewhere still, and only there its firewall speaks for it.
+            answers.for_each_emission(|_, _, _| {});
+            return Ok(());
+        }
         let ring = rings.as_ref().map(|rings| &rings.inward);
         let mut door = GuestDoor { ring, inward, acked: *acked, frozen: *frozen };
         desk.empty_outbox(answers, uplink.as_mut(), &mut door)

@@ -3,6 +3,8 @@
 //! Whoever has one was told already whatever could be wrong with it, so taking its conns cannot fail half way. Knows where
 //! its chunks lie. Never knows how they were checked.
 
+use std::convert::Infallible;
+
 use crate::chunk::{Chunk, ChunkHead};
 use crate::header::Header;
 use crate::payload::Reader;
@@ -38,13 +40,25 @@ impl Checked<'_> {
 
     /// Hands every chunk to `visit`, in their order.
     pub fn visit(&self, mut visit: impl FnMut(&Chunk)) {
+        let Ok(()) = self.try_visit(|chunk| {
+            visit(chunk);
+            Ok::<_, Infallible>(())
+        });
+    }
+
+    /// As [`Checked::visit`], ending with the visitor's own error.
+    ///
+    /// # Errors
+    /// The visitor's.
+    pub fn try_visit<E>(&self, mut visit: impl FnMut(&Chunk) -> Result<(), E>) -> Result<(), E> {
         let (mut reader, mut chunk) = (Reader::default(), Chunk::default());
         for (head, payload) in &self.chunks {
             chunk.clear();
             // The same code has read the same bytes before: it says what it said then.
             if reader.read(*head, payload, &mut chunk).is_ok() {
-                visit(&chunk);
+                visit(&chunk)?;
             }
         }
+        Ok(())
     }
 }

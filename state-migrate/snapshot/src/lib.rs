@@ -4,6 +4,7 @@
 //! versions, keys and lengths. Never knows a file, a socket, a clock, nor what an engine does with a record.
 #![forbid(unsafe_code)]
 
+mod answer;
 mod checked;
 mod chunk;
 mod decoder;
@@ -18,6 +19,7 @@ mod slot;
 mod text;
 mod v1;
 
+pub use answer::{ANSWER_HEAD_LEN, Answer};
 pub use checked::Checked;
 pub use chunk::{CHUNK_HEAD_LEN, CHUNK_LEN_MAX, Chunk, ChunkHead};
 pub use decoder::Decoder;

@@ -8,4 +8,4 @@ pub mod message;
 mod request;
 
 pub use line::Line;
-pub use request::{PROTOCOL_VERSION, Reply, Request};
+pub use request::{PROTOCOL_VERSION, Reply, Request, Terms};

@@ -2,7 +2,7 @@
 //!
 //! Values alone. It may know the nouns of `fw-model`. It must never know a socket.
 
-use fw_model::{ConnFilter, ConnInfo, Explanation, HandoverId, Probe, RuleSet, Stats};
+use fw_model::{ConnFilter, ConnInfo, Explanation, HandoverId, NicId, Probe, RuleSet, Stats};
 use serde::{Deserialize, Serialize};
 
 /// Version of these messages. A peer with another one is refused with both numbers.
@@ -30,6 +30,27 @@ pub enum Request {
     AnnounceHandover(HandoverId),
     /// The next table that arrives here is this handover's, and no other.
     ExpectHandover(HandoverId),
+    /// Nothing is announced or expected any more, and what was sent ahead is forgotten.
+    CancelHandover,
+    /// What this NIC can hand over and take.
+    Terms,
+    /// Announce this handover and send its table ahead while the VM runs. After [`Reply::Done`] snapshots go out on this
+    /// connection, each answered before the next (`conn_snapshot::Answer`).
+    SendAhead(HandoverId),
+    /// Expect this handover and take its table ahead. After [`Reply::Done`] snapshots are awaited on this connection.
+    ReceiveAhead(HandoverId),
+    /// The table as it stands. After [`Reply::Done`] a snapshot goes out on this connection.
+    Export,
+    /// Take a table in place of this one, while the rings rest. After [`Reply::Done`] a snapshot is awaited.
+    Import,
+}
+
+impl Request {
+    /// Whether the connection becomes a handover's after [`Reply::Done`].
+    #[must_use]
+    pub const fn takes_connection(&self) -> bool {
+        matches!(self, Self::SendAhead(_) | Self::ReceiveAhead(_) | Self::Export | Self::Import)
+    }
 }
 
 /// The answer to a request.
@@ -46,8 +67,29 @@ pub enum Reply {
     Killed(u64),
     /// What would happen.
     Explanation(Explanation),
+    /// What the NIC can hand over and take.
+    Terms(Box<Terms>),
     /// Done.
     Done,
     /// Refused, with the place and the remedy.
     Refused(String),
+}
+
+/// What a NIC can hand over and take: two ends compare theirs before a VM moves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// The NIC.
+    pub nic: NicId,
+    /// Generation of the rules in force; absent without rules.
+    pub generation: Option<u64>,
+    /// Living conns.
+    pub conns: u64,
+    /// Conns there is room for.
+    pub room: u64,
+    /// The oldest and the newest version of a snapshot that is read here.
+    pub versions: (u16, u16),
+    /// Equal where `--state-key` is the same; hexadecimal.
+    pub key: String,
+    /// Whether a VM is being served.
+    pub rings_run: bool,
 }

@@ -17,7 +17,8 @@ use crate::verdict::RuleSlot;
 const TOGETHER: usize = 32;
 
 /// By what an adopted conn lives.
-enum Home {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Home {
     /// By the rule that admitted it before, or by the default still.
     Same,
     /// By another rule, or by what its own says of revoking.
@@ -34,8 +35,27 @@ impl State {
         trust: Trust,
         now: Tick,
     ) -> Adoption {
-        let slots: Vec<_> = names.iter().map(|id| self.ledger.slot_by_id(id)).collect();
         let mut adoption = Adoption::default();
+        self.adopt_each(rules, arrivals, names, trust, now, |_, outcome| match outcome {
+            Ok(Home::Same) => adoption.kept += 1,
+            Ok(Home::Other) => adoption.judged_again += 1,
+            Err(reason) => *adoption.refused.entry(reason).or_default() += 1,
+        });
+        adoption
+    }
+
+    /// Adopts conns and tells of each what became of it.
+    pub(crate) fn adopt_each(
+        &mut self,
+        rules: &InForce,
+        arrivals: &[Arrival],
+        names: &[RuleId],
+        trust: Trust,
+        now: Tick,
+        mut told: impl FnMut(usize, Result<Home, Reason>),
+    ) {
+        let slots: Vec<_> = names.iter().map(|id| self.ledger.slot_by_id(id)).collect();
+        let mut place = 0;
         for together in arrivals.chunks(TOGETHER) {
             let mut hashes = [0; TOGETHER];
             for (hash, arrival) in hashes.iter_mut().zip(together) {
@@ -47,14 +67,13 @@ impl State {
             }
             for (hash, arrival) in hashes.into_iter().zip(together) {
                 let held = arrival.rule.and_then(|place| slots.get(place).copied().flatten());
-                match self.adopt_one(rules, &arrival.conn, hash, held, trust, now) {
-                    Ok(Home::Same) if arrival.rule.is_some() == held.is_some() => adoption.kept += 1,
-                    Ok(_) => adoption.judged_again += 1,
-                    Err(reason) => *adoption.refused.entry(reason).or_default() += 1,
-                }
+                let outcome = self.adopt_one(rules, &arrival.conn, hash, held, trust, now);
+                // A rule that is not known here is another one than the default it now lives by.
+                let renamed = arrival.rule.is_some() != held.is_some();
+                told(place, outcome.map(|home| if renamed { Home::Other } else { home }));
+                place += 1;
             }
         }
-        adoption
     }
 
     fn adopt_one(

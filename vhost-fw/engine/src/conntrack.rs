@@ -22,6 +22,7 @@ use siphasher::sip::SipHasher13;
 use crate::headers::{IcmpMessage, L4, Quote};
 use crate::time::Tick;
 use crate::verdict::RuleSlot;
+pub use changes::Follower;
 use conn::Conn;
 pub(crate) use conn::Key;
 pub(crate) use conn::State;

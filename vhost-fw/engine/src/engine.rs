@@ -5,11 +5,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use fw_model::{Adoption, By, ConnFilter, ConnInfo, Explanation, Probe, Reason, RuleId, RuleSet, Stats};
+use fw_model::{
+    Adoption, By, ConnFilter, ConnInfo, Explanation, FlowKey, Probe, Reason, RuleId, RuleSet, Stats,
+};
 
+use crate::adoption::Home;
 use crate::announcement;
 use crate::config::Config;
-use crate::conntrack::Due;
+use crate::conntrack::{Due, Follower};
 use crate::explain;
 use crate::frame::Frame;
 use crate::in_force::InForce;
@@ -170,6 +173,12 @@ impl Engine {
         killed
     }
 
+    /// Conns in the table.
+    #[must_use]
+    pub const fn living(&self) -> u32 {
+        self.state.table.len()
+    }
+
     /// Places of the table there have ever been conns in: all that a walk by [`Engine::export`] visits.
     #[must_use]
     pub fn slots(&self) -> u32 {
@@ -202,6 +211,33 @@ impl Engine {
         self.state.adopt(rules, arrivals, names, trust, now)
     }
 
+    /// As [`Engine::adopt`], telling of each arrival what became of it: its place in the list, and whether it lives by the
+    /// rule it came with.
+    pub fn adopt_each(
+        &mut self,
+        arrivals: &[Arrival],
+        names: &[RuleId],
+        trust: Trust,
+        now: Tick,
+        mut told: impl FnMut(usize, Result<Home, Reason>),
+    ) {
+        self.end_rules(now);
+        match self.rules.as_deref() {
+            Some(rules) => self.state.adopt_each(rules, arrivals, names, trust, now, told),
+            None => (0..arrivals.len()).for_each(|place| told(place, Err(Reason::NoRules))),
+        }
+    }
+
+    /// Forgets the conns of these flows, and tells nobody.
+    pub fn forget<'f>(&mut self, flows: impl Iterator<Item = &'f FlowKey>) {
+        for flow in flows {
+            let closed = self.state.table.id_of(flow).and_then(|id| self.state.table.close(id));
+            if let Some(closed) = closed {
+                self.state.ledger.conn_closed(closed.rule);
+            }
+        }
+    }
+
     /// Forgets every conn, and tells nobody: another table takes this one's place.
     pub fn forget_conns(&mut self) {
         for slot in 0..self.state.table.slots() {
@@ -220,8 +256,19 @@ impl Engine {
     }
 
     /// Notes from now on which conns change, for [`Engine::changed`]. Everything that takes is allocated here.
-    pub fn follow(&mut self) {
-        self.state.table.follow();
+    pub fn follow(&mut self, follower: Follower) {
+        self.state.table.follow(follower);
+    }
+
+    /// Notes no longer for this one.
+    pub fn leave_alone(&mut self, follower: Follower) {
+        self.state.table.leave_alone(follower);
+    }
+
+    /// The places whose conns were opened, changed or closed since they were last told of, for a handover. `spare` becomes
+    /// the list of the next ones.
+    pub fn changed_places(&mut self, spare: Vec<u32>) -> Vec<u32> {
+        self.state.table.take_all_changed(Follower::Handover, spare)
     }
 
     /// Conns that were opened, changed or closed since they were last told of, `most` at most, for a copy that follows the
@@ -233,7 +280,7 @@ impl Engine {
         mut visit: impl FnMut(u32, Option<(&PortableConn, Option<RuleSlot>)>),
     ) {
         for _ in 0..most {
-            let Some(slot) = self.state.table.take_changed() else { return };
+            let Some(slot) = self.state.table.take_changed(Follower::CrashCopy) else { return };
             let id = self.state.table.id_at(slot);
             let portable = id.and_then(|id| self.state.table.portable(id, now));
             visit(slot, portable.as_ref().map(|(conn, admitted)| (conn, admitted.rule)));

@@ -33,8 +33,10 @@ mod time;
 mod verdict;
 mod vnet;
 
+pub use adoption::Home;
 pub use config::Config;
 pub use conn_state::ConnState;
+pub use conntrack::Follower;
 pub use engine::Engine;
 pub use frame::{FRAME_LEN_MAX, Frame, HEAD_LEN};
 pub use matcher::RuleSetError;

@@ -59,6 +59,18 @@ impl Adoption {
     }
 }
 
+impl fmt::Display for Adoption {
+    /// `moved 41233 · re-judged 12 · dropped 3 (2 revoked, 1 table-full)`; those judged again have moved too.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let moved = self.kept + self.judged_again;
+        write!(f, "moved {moved} · re-judged {} · dropped {}", self.judged_again, self.refused())?;
+        for (place, (reason, conns)) in self.refused.iter().enumerate() {
+            write!(f, "{}{conns} {reason}", if place == 0 { " (" } else { ", " })?;
+        }
+        if self.refused.is_empty() { Ok(()) } else { f.write_str(")") }
+    }
+}
+
 /// The last table that was handed to a NIC.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -23,7 +23,13 @@ pub(super) fn to(nic: &dyn Nic, id: &NicId, request: Request) -> Reply {
         | Request::Freeze
         | Request::Thaw
         | Request::AnnounceHandover(_)
-        | Request::ExpectHandover(_)) => nic.ask(request),
+        | Request::ExpectHandover(_)
+        | Request::CancelHandover
+        | Request::Terms
+        | Request::SendAhead(_)
+        | Request::ReceiveAhead(_)
+        | Request::Export
+        | Request::Import) => nic.ask(request),
     }
 }
 
@@ -43,6 +49,7 @@ pub(super) fn generation(nic: &dyn Nic) -> u64 {
         | Reply::Conns(_)
         | Reply::Killed(_)
         | Reply::Explanation(_)
+        | Reply::Terms(_)
         | Reply::Done
         | Reply::Refused(_) => 0,
     }
@@ -57,6 +64,7 @@ pub(super) fn refusal(reply: &Reply) -> &str {
         | Reply::Conns(_)
         | Reply::Killed(_)
         | Reply::Explanation(_)
+        | Reply::Terms(_)
         | Reply::Done => "the NIC gave an answer that belongs to another question",
     }
 }

@@ -21,17 +21,21 @@ pub(super) struct Connection {
     outbox: Vec<u8>,
     sent: usize,
     age_s: u32,
+    /// What the connection is handed to once its answer is out.
+    successor: Option<Request>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Progress {
     Goes,
     Over,
+    /// The request was answered, and the connection is its now.
+    HandedOver(Request),
 }
 
 impl Connection {
     pub(super) fn new(stream: UnixStream) -> Self {
-        Self { stream, inbox: Vec::new(), outbox: Vec::new(), sent: 0, age_s: 0 }
+        Self { stream, inbox: Vec::new(), outbox: Vec::new(), sent: 0, age_s: 0, successor: None }
     }
 
     /// Says why, as far as that is possible at once.
@@ -43,6 +47,10 @@ impl Connection {
 
     pub(super) const fn stream(&self) -> &UnixStream {
         &self.stream
+    }
+
+    pub(super) fn into_stream(self) -> UnixStream {
+        self.stream
     }
 
     /// A connection reads or writes, never both.
@@ -94,9 +102,11 @@ impl Connection {
         if self.inbox.len() < PREFIX + length {
             return Ok(Progress::Goes);
         }
-        let request = message::decode(self.inbox.get(PREFIX..).unwrap_or_default());
+        let request: Result<Request, String> = message::decode(self.inbox.get(PREFIX..).unwrap_or_default());
         self.inbox = Vec::new();
+        let successor = request.as_ref().ok().filter(|request| request.takes_connection()).cloned();
         let reply = request.map_or_else(Reply::Refused, answer);
+        self.successor = successor.filter(|_| matches!(reply, Reply::Done));
         self.outbox = message::encode(&reply)?;
         self.age_s = 0;
         self.write()
@@ -114,6 +124,9 @@ impl Connection {
             self.outbox = Vec::new();
             self.sent = 0;
             self.age_s = 0;
+            if let Some(successor) = self.successor.take() {
+                return Ok(Progress::HandedOver(successor));
+            }
         }
         Ok(Progress::Goes)
     }

@@ -38,9 +38,19 @@ impl Nic for Bare {
             | Request::Freeze
             | Request::Thaw
             | Request::AnnounceHandover(_)
-            | Request::ExpectHandover(_) => Reply::Done,
+            | Request::ExpectHandover(_)
+            | Request::CancelHandover
+            | Request::Terms
+            | Request::SendAhead(_)
+            | Request::ReceiveAhead(_)
+            | Request::Export
+            | Request::Import => Reply::Done,
             Request::Install(_) => Reply::Refused("not here".to_owned()),
         }
+    }
+
+    fn hand_over(&self, _: Request, mut stream: UnixStream) {
+        stream.write_all(b"yours").unwrap();
     }
 }
 

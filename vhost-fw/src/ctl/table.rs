@@ -4,7 +4,7 @@
 
 use std::io::{self, Write};
 
-use fw_control::Reply;
+use fw_control::{Reply, Terms};
 use fw_model::{Arrived, ConnInfo, FlowKey, Protocol, Stats};
 
 pub(super) fn write(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
@@ -27,9 +27,18 @@ pub(super) fn write(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
                 explanation.reason.meaning()
             )
         }
+        Reply::Terms(terms) => write_terms(terms, out),
         Reply::Done => writeln!(out, "done"),
         Reply::Refused(why) => writeln!(out, "refused: {why}"),
     }
+}
+
+fn write_terms(terms: &Terms, out: &mut impl Write) -> io::Result<()> {
+    let Terms { nic, generation, conns, room, versions: (oldest, newest), key, rings_run } = terms;
+    let generation = generation.map_or_else(|| "none".to_owned(), |generation| generation.to_string());
+    let served = if *rings_run { "a VM is served" } else { "no VM is served" };
+    writeln!(out, "nic {nic}, generation {generation}, {served}")?;
+    writeln!(out, "conns {conns} of {room}; snapshots of versions {oldest} to {newest}; key {key}")
 }
 
 fn write_stats(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
@@ -44,13 +53,7 @@ fn write_stats(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "frames out {}, in {}", stats.frames.out, stats.frames.in_)?;
     match &stats.arrived {
         None => {}
-        Some(Arrived::Adopted(adoption)) => writeln!(
-            out,
-            "arrived: moved {}, re-judged {}, dropped {}",
-            adoption.kept + adoption.judged_again,
-            adoption.judged_again,
-            adoption.refused()
-        )?,
+        Some(Arrived::Adopted(adoption)) => writeln!(out, "arrived: {adoption}")?,
         Some(Arrived::Emptied) => writeln!(out, "arrived: a table that was not taken (--restore empty)")?,
         Some(Arrived::Refused(cause)) => writeln!(out, "CLOSED, the table that arrived is refused: {cause}")?,
     }

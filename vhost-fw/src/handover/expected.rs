@@ -65,6 +65,21 @@ impl Expected {
         self.expected = id;
     }
 
+    /// Refuses what is not expected by name.
+    pub(super) fn require(&self, found: HandoverId) -> Result<(), HandoverError> {
+        let expected = self.expected;
+        if expected == found && found != HandoverId::NONE {
+            Ok(())
+        } else {
+            Err(HandoverError::Unexpected { expected, found })
+        }
+    }
+
+    pub(super) const fn cancel(&mut self) {
+        self.announced = HandoverId::NONE;
+        self.expected = HandoverId::NONE;
+    }
+
     /// Whether the table of this handover may come: how much of it is believed, `None` if it is to be forgotten.
     pub(super) fn admit(&mut self, found: HandoverId) -> Result<Option<Trust>, HandoverError> {
         if found != HandoverId::NONE && self.taken.contains(&found) {

@@ -6,18 +6,14 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use conn_snapshot::{HEADER_LEN, Sealed};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::Handover;
+use super::patient::Patient;
 
-/// Seconds without a byte after which a transfer is given up.
-const SILENCE_S: i64 = 10;
 /// The longest record with its share of what stands around it, in bytes: what a header may announce for each.
 const RECORD_LEN_MAX: u64 = 512;
 /// What a body may have beside.
@@ -94,7 +90,22 @@ fn joined<T>(thread: JoinHandle<io::Result<T>>) -> io::Result<T> {
 
 /// Reads a snapshot to its end: the header says how much there is, and more is refused.
 fn read_all(file: &File, handover: &Handover) -> io::Result<Vec<u8>> {
-    let mut input = Patient::new(file, PollFlags::IN)?;
+    let mut input = Patient::new(file)?;
+    let (mut bytes, body_len) = read_header(&mut input, handover)?;
+    // One byte more than it may have, so that what follows is seen.
+    input.take(body_len + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads one snapshot of several.
+pub(super) fn read_one(input: &mut impl Read, handover: &Handover) -> io::Result<Vec<u8>> {
+    let (mut bytes, body_len) = read_header(input, handover)?;
+    input.take(body_len).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads a header, and how long the body is that follows it.
+fn read_header(input: &mut impl Read, handover: &Handover) -> io::Result<(Vec<u8>, u64)> {
     let mut bytes = vec![0; HEADER_LEN];
     input.read_exact(&mut bytes)?;
     let sealed = Sealed::read(&bytes).map_err(io::Error::other)?;
@@ -106,60 +117,9 @@ fn read_all(file: &File, handover: &Handover) -> io::Result<Vec<u8>> {
             "its body has {body_len} bytes, and at most {limit} are taken"
         )));
     }
-    // One byte more than it may have, so that what follows is seen.
-    input.take(body_len + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    Ok((bytes, body_len))
 }
 
 fn write_all(file: &File, bytes: &[u8]) -> io::Result<()> {
-    Patient::new(file, PollFlags::OUT)?.write_all(bytes)
-}
-
-/// A descriptor that is waited for, but not for ever.
-struct Patient<'f> {
-    file: &'f File,
-    ready: PollFlags,
-}
-
-impl<'f> Patient<'f> {
-    fn new(file: &'f File, ready: PollFlags) -> io::Result<Self> {
-        let flags = fcntl_getfl(file)?;
-        fcntl_setfl(file, flags | OFlags::NONBLOCK)?;
-        Ok(Self { file, ready })
-    }
-
-    fn patiently<T>(&self, mut act: impl FnMut(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
-        loop {
-            match act(self.file.as_fd()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait()?,
-                done => return done,
-            }
-        }
-    }
-
-    fn wait(&self) -> io::Result<()> {
-        let patience = Timespec { tv_sec: SILENCE_S, tv_nsec: 0 };
-        let mut waited = [PollFd::new(self.file, self.ready)];
-        let ready = rustix::io::retry_on_intr(|| poll(&mut waited, Some(&patience)))?;
-        if ready == 0 {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("nothing moved for {SILENCE_S} s")));
-        }
-        Ok(())
-    }
-}
-
-impl Read for Patient<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.patiently(|fd| Ok(rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut *into))?))
-    }
-}
-
-impl Write for Patient<'_> {
-    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        self.patiently(|fd| Ok(rustix::io::retry_on_intr(|| rustix::io::write(fd, from))?))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    Patient::new(file)?.write_all(bytes)
 }

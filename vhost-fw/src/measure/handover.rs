@@ -2,36 +2,26 @@
 //!
 //! Knows the steps of SAVE and LOAD, in their order. Never knows a VMM.
 
-use conn_snapshot::{Checked, Decoder, Encoder, Header, Key, Kind, SnapshotError};
+use conn_snapshot::{Checked, Decoder, Key, Kind, SnapshotError};
 use fw_engine::{Engine, Tick, Trust};
-use fw_model::{Adoption, HandoverId, NicId};
+use fw_model::{Adoption, HandoverId};
 
-use crate::handover::{PIECE, add, encode, record};
-use crate::worker::Leaving;
+use crate::handover::arriving::add;
+use crate::handover::leaving::{PIECE, Pieces};
+use crate::handover::{HandoverOptions, record};
+use crate::worker::{Leaving, Places};
 
 /// The table of `engine` as SAVE writes it.
 #[must_use]
-pub fn save(engine: &Engine, nic: &NicId, key: &Key, now: Tick) -> Vec<u8> {
-    let mut encoder = Encoder::new();
-    let mut names = record::Names::default();
+pub fn save(engine: &Engine, options: &HandoverOptions, now: Tick) -> Vec<u8> {
+    let mut pieces = Pieces::default();
     let mut from = 0;
     while from < engine.slots() {
-        let piece = Leaving::of(engine, from..from.saturating_add(PIECE), now);
-        encode(&piece, &mut names, &mut encoder);
-        from = from.saturating_add(PIECE);
+        let to = from.saturating_add(PIECE);
+        pieces.add(&Leaving::of(engine, Places::Range(from..to), now));
+        from = to;
     }
-    let header = Header {
-        kind: Kind::Whole,
-        nic: nic.clone(),
-        generation: engine.generation().unwrap_or(0),
-        created_ms: 0,
-        handover: HandoverId::NONE,
-        base: [0; 32],
-        records: 0,
-        chunks: 0,
-        body_len: 0,
-    };
-    encoder.finish(header, names.list(), key).bytes
+    pieces.seal(options, Kind::Whole, HandoverId::NONE, engine.generation(), [0; 32]).bytes
 }
 
 /// A table's bytes, checked as LOAD checks them.

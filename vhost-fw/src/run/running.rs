@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use fw_control::{Reply, Request};
@@ -14,7 +15,7 @@ use crate::handover::Handover;
 use crate::keeper;
 use crate::keeper::line::{Line, Word};
 use crate::ready::Readiness;
-use crate::worker::{Command, WorkerHandle, boot_time};
+use crate::worker::{Command, WorkerGone, WorkerHandle, boot_time};
 
 /// The NIC behind the control socket.
 pub(super) struct Running {
@@ -58,9 +59,21 @@ impl Nic for Running {
                 tell(handover);
                 Reply::Done
             }
-            None => Reply::Refused("started without --state-key: no table leaves or arrives".to_owned()),
+            None => without_key(),
+        };
+        let ours = |ask: &dyn Fn(&Handover) -> Result<Reply, WorkerGone>| match &self.handover {
+            Some(handover) => ask(handover).unwrap_or_else(|gone| Reply::Refused(gone.to_string())),
+            None => without_key(),
         };
         self.tell(match request {
+            Request::CancelHandover => return ours(&|handover| handover.cancel().map(|()| Reply::Done)),
+            Request::Terms => {
+                return ours(&|handover| handover.terms().map(|terms| Reply::Terms(Box::new(terms))));
+            }
+            Request::SendAhead(_) | Request::Export => return handover(&|_| {}),
+            // What is not expected by name is not taken ahead.
+            Request::ReceiveAhead(id) => return handover(&|handover| handover.expect(id)),
+            Request::Import => return handover(&|_| {}),
             Request::AnnounceHandover(id) => return handover(&|handover| handover.announce(id)),
             Request::ExpectHandover(id) => return handover(&|handover| handover.expect(id)),
             Request::Stats => Command::Stats,
@@ -72,4 +85,15 @@ impl Nic for Running {
             Request::Install(_) => return Reply::Refused("rules are installed by another door".to_owned()),
         })
     }
+
+    fn hand_over(&self, request: Request, stream: UnixStream) {
+        let Some(handover) = &self.handover else { return };
+        if let Err(error) = handover.serve(request, stream) {
+            log::error!("a handover's thread does not start: {error}");
+        }
+    }
+}
+
+fn without_key() -> Reply {
+    Reply::Refused("started without --state-key: no table leaves or arrives".to_owned())
 }

@@ -6,55 +6,102 @@ use std::io;
 use std::ops::Range;
 use std::sync::mpsc::SyncSender;
 
-use fw_engine::{Arrival, Engine, PortableConn, RuleSlot, Tick, Trust};
-use fw_model::{Adoption, Arrived, Reason, RuleId};
+use fw_engine::{Arrival, Engine, Follower, Home, PortableConn, RuleSlot, Tick, Trust};
+use fw_model::{Adoption, Arrived, FlowKey, Reason, RuleId};
 
 use super::{Order, Worker, WorkerGone, WorkerHandle};
 use crate::vring::Look;
 
 /// A piece of the table as it leaves.
 pub(crate) struct Leaving {
-    /// The generation of the rules in force; 0 without.
-    pub(crate) generation: u64,
+    /// The generation of the rules in force.
+    pub(crate) generation: Option<u64>,
+    /// Conns in the whole table.
+    pub(crate) living: u32,
     /// Places the table has.
     pub(crate) slots: u32,
-    pub(crate) conns: Vec<(PortableConn, Option<RuleSlot>)>,
+    pub(crate) conns: Vec<Leaver>,
     /// The rules that admitted them, each once.
     pub(crate) rules: Vec<(RuleSlot, RuleId)>,
 }
 
 impl Leaving {
     /// The conns at these places.
-    pub(crate) fn of(engine: &Engine, slots: Range<u32>, now: Tick) -> Self {
-        let places = slots.end.min(engine.slots()).saturating_sub(slots.start);
+    pub(crate) fn of(engine: &Engine, places: Places, now: Tick) -> Self {
+        let room = match &places {
+            Places::Range(places) => places.end.min(engine.slots()).saturating_sub(places.start),
+            Places::These(places) => u32::try_from(places.len()).unwrap_or(0),
+        };
         let mut leaving = Self {
-            generation: engine.generation().unwrap_or(0),
+            generation: engine.generation(),
+            living: engine.living(),
             slots: engine.slots(),
-            conns: Vec::with_capacity(usize::try_from(places).unwrap_or(0)),
+            conns: Vec::with_capacity(usize::try_from(room).unwrap_or(0)),
             rules: Vec::new(),
         };
         let mut named: Vec<bool> = Vec::new();
-        engine.export(slots, now, |_, conn, rule| {
-            if let Some(slot) = rule {
-                if slot.index() >= named.len() {
-                    named.resize(slot.index().saturating_add(1), false);
-                }
-                if let Some(named) = named.get_mut(slot.index()).filter(|named| !**named) {
-                    *named = true;
-                    leaving.rules.extend(engine.rule_id(slot).map(|id| (slot, id.clone())));
-                }
+        let mut leave = |place, conn: &PortableConn, rule: Option<RuleSlot>| {
+            leaving.conns.push(Leaver { place, conn: *conn, rule });
+            let Some(slot) = rule else { return };
+            if slot.index() >= named.len() {
+                named.resize(slot.index().saturating_add(1), false);
             }
-            leaving.conns.push((*conn, rule));
-        });
+            if let Some(named) = named.get_mut(slot.index()).filter(|named| !**named) {
+                *named = true;
+                leaving.rules.extend(engine.rule_id(slot).map(|id| (slot, id.clone())));
+            }
+        };
+        match places {
+            Places::Range(places) => engine.export(places, now, leave),
+            Places::These(places) => {
+                places.into_iter().for_each(|place| engine.export(place..place + 1, now, &mut leave));
+            }
+        }
         leaving
     }
 }
 
+/// A conn as it leaves.
+pub(crate) struct Leaver {
+    /// Its place in the table.
+    pub(crate) place: u32,
+    pub(crate) conn: PortableConn,
+    /// The rule that admitted it.
+    pub(crate) rule: Option<RuleSlot>,
+}
+
+/// Which places leave.
+pub(crate) enum Places {
+    Range(Range<u32>),
+    /// In this order.
+    These(Vec<u32>),
+}
+
+/// Some conns of a table that comes ahead of its VM.
+pub(crate) struct Staging {
+    /// Which table: what was staged under another name is not built upon.
+    pub(crate) table: u64,
+    /// Flows whose conns here are forgotten first.
+    pub(crate) gone: Vec<FlowKey>,
+    pub(crate) arrivals: Vec<Arrival>,
+    /// The rules that admitted them.
+    pub(crate) names: Vec<RuleId>,
+}
+
+/// What became of each arrival of a [`Staging`].
+pub(crate) type Outcomes = Vec<Result<Home, Reason>>;
+
 /// One thing a handover asks.
 pub(super) enum Hand {
     RingsRun(SyncSender<bool>),
-    Leave(Range<u32>, SyncSender<Leaving>),
+    Leave(Places, SyncSender<Leaving>),
+    Follow(SyncSender<()>),
+    LeaveAlone(SyncSender<()>),
+    Changed(Vec<u32>, SyncSender<Vec<u32>>),
     Forget(SyncSender<()>),
+    BeginStage(u64, SyncSender<()>),
+    Stage(Box<Staging>, SyncSender<Option<Outcomes>>),
+    ForgetStage(SyncSender<()>),
     Adopt(Vec<Arrival>, Vec<RuleId>, Trust, SyncSender<Adoption>),
     Arrived(Box<Arrived>, SyncSender<()>),
 }
@@ -67,7 +114,42 @@ impl WorkerHandle {
 
     /// The conns at these places.
     pub(crate) fn leaving(&self, slots: Range<u32>) -> Result<Leaving, WorkerGone> {
-        self.order(|done| Order::Hand(Hand::Leave(slots, done)))
+        self.order(|done| Order::Hand(Hand::Leave(Places::Range(slots), done)))
+    }
+
+    /// The conns at these places, in this order; where none lives there is none.
+    pub(crate) fn leaving_at(&self, places: Vec<u32>) -> Result<Leaving, WorkerGone> {
+        self.order(|done| Order::Hand(Hand::Leave(Places::These(places), done)))
+    }
+
+    /// Notes from now on which places change.
+    pub(crate) fn follow(&self) -> Result<(), WorkerGone> {
+        self.order(|done| Order::Hand(Hand::Follow(done)))
+    }
+
+    /// Notes no longer.
+    pub(crate) fn leave_alone(&self) -> Result<(), WorkerGone> {
+        self.order(|done| Order::Hand(Hand::LeaveAlone(done)))
+    }
+
+    /// The places that changed since they were last asked for; `spare` is the next list.
+    pub(crate) fn changed(&self, spare: Vec<u32>) -> Result<Vec<u32>, WorkerGone> {
+        self.order(|done| Order::Hand(Hand::Changed(spare, done)))
+    }
+
+    /// Forgets every conn and begins to take a table that comes ahead of its VM.
+    pub(crate) fn begin_stage(&self, table: u64) -> Result<(), WorkerGone> {
+        self.order(|done| Order::Hand(Hand::BeginStage(table, done)))
+    }
+
+    /// Takes some of its conns in; `None` if it is no longer here.
+    pub(crate) fn stage(&self, staging: Staging) -> Result<Option<Outcomes>, WorkerGone> {
+        self.order(|done| Order::Hand(Hand::Stage(Box::new(staging), done)))
+    }
+
+    /// Forgets a table that came ahead, if one is here.
+    pub(crate) fn forget_stage(&self) -> Result<(), WorkerGone> {
+        self.order(|done| Order::Hand(Hand::ForgetStage(done)))
     }
 
     /// Makes room for another table.
@@ -97,9 +179,29 @@ impl Worker {
         // Whoever no longer waits for the answer need not get one.
         match hand {
             Hand::RingsRun(done) => drop(done.send(self.rings_run())),
-            Hand::Leave(slots, done) => drop(done.send(Leaving::of(&self.desk.engine, slots, now))),
+            Hand::Leave(places, done) => drop(done.send(Leaving::of(&self.desk.engine, places, now))),
+            Hand::Follow(done) => {
+                self.desk.engine.follow(Follower::Handover);
+                let _ = done.send(());
+            }
+            Hand::LeaveAlone(done) => {
+                self.desk.engine.leave_alone(Follower::Handover);
+                let _ = done.send(());
+            }
+            Hand::Changed(spare, done) => drop(done.send(self.desk.engine.changed_places(spare))),
             Hand::Forget(done) => {
+                self.staged = None;
                 self.desk.engine.forget_conns();
+                let _ = done.send(());
+            }
+            Hand::BeginStage(table, done) => {
+                self.desk.engine.forget_conns();
+                self.staged = Some(table);
+                let _ = done.send(());
+            }
+            Hand::Stage(staging, done) => drop(done.send(self.stage(&staging, now))),
+            Hand::ForgetStage(done) => {
+                self.forget_stage();
                 let _ = done.send(());
             }
             Hand::Adopt(arrivals, names, trust, done) => {
@@ -109,13 +211,42 @@ impl Worker {
             Hand::Arrived(arrived, done) => {
                 match &*arrived {
                     Arrived::Adopted(_) | Arrived::Emptied => self.announcer.begin(),
-                    Arrived::Refused(_) => self.desk.engine.close(Reason::HandoverRefused),
+                    Arrived::Refused(_) => {
+                        self.forget_stage();
+                        self.desk.engine.close(Reason::HandoverRefused);
+                    }
                 }
+                self.staged = None;
                 self.arrived = Some(*arrived);
                 let _ = done.send(());
             }
         }
         self.sought = None;
+    }
+
+    fn stage(&mut self, staging: &Staging, now: Tick) -> Option<Outcomes> {
+        let Staging { table, gone, arrivals, names } = staging;
+        if self.staged != Some(*table) {
+            return None;
+        }
+        let mut outcomes = Vec::with_capacity(arrivals.len());
+        self.desk.engine.forget(gone.iter());
+        self.desk.engine.adopt_each(arrivals, names, Trust::Exact, now, |_, outcome| outcomes.push(outcome));
+        Some(outcomes)
+    }
+
+    fn forget_stage(&mut self) {
+        if self.staged.take().is_some() {
+            self.desk.engine.forget_conns();
+        }
+    }
+
+    /// A VM runs here, and the table that came ahead was another one's or an earlier one's: it was never handed over.
+    pub(super) fn forget_stage_if_served(&mut self) {
+        if self.staged.is_some() && self.rings_run() {
+            log::warn!("a conn table came ahead of a VM and was not handed over: it is forgotten");
+            self.forget_stage();
+        }
     }
 
     fn rings_run(&self) -> bool {

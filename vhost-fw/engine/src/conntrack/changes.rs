@@ -1,7 +1,16 @@
 //! Which places of the table have changed, for a copy that follows it.
 //!
 //! Each place is noted once until it is asked for, in a list that was made at the start; while nobody follows, nothing is
-//! noted. Knows places. Never knows what is there.
+//! noted. Knows places and who follows. Never knows what is there.
+
+/// Who follows the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follower {
+    /// The copy that outlives a crash.
+    CrashCopy,
+    /// A table that is being sent ahead of its VM.
+    Handover,
+}
 
 /// The places that changed since they were last asked for.
 #[derive(Debug, Default)]
@@ -26,6 +35,18 @@ impl Changes {
             *word |= bit;
             self.list.push(place);
         }
+    }
+
+    /// Ends it, and gives back what noting took.
+    pub(super) fn end(&mut self) {
+        *self = Self::default();
+    }
+
+    /// All noted places at once; each may be noted again from now on. `spare` is the next list, so that none is made.
+    pub(super) fn take_all(&mut self, mut spare: Vec<u32>) -> Vec<u32> {
+        spare.clear();
+        self.noted.fill(0);
+        std::mem::replace(&mut self.list, spare)
     }
 
     /// A noted place; it may be noted again from now on.

@@ -5,6 +5,7 @@
 
 use fw_model::{FlowKey, Protocol, Reason, Timers};
 
+use super::changes::Follower;
 use super::conn::{Conn, State};
 use super::tcp::Windows;
 use super::{Admitted, Closed, ConnId, Table};
@@ -32,13 +33,30 @@ impl Table {
     }
 
     /// Notes from now on which places change.
-    pub(crate) fn follow(&mut self) {
-        self.store.follow();
+    pub(crate) fn follow(&mut self, follower: Follower) {
+        let room = usize::try_from(self.store.room()).unwrap_or(usize::MAX);
+        self.store.changes(follower).follow(room);
+    }
+
+    /// Notes no longer.
+    pub(crate) fn leave_alone(&mut self, follower: Follower) {
+        self.store.changes(follower).end();
     }
 
     /// A place whose conn was opened, moved or closed since it was last asked for.
-    pub(crate) fn take_changed(&mut self) -> Option<u32> {
-        self.store.take_changed()
+    pub(crate) fn take_changed(&mut self, follower: Follower) -> Option<u32> {
+        self.store.changes(follower).take()
+    }
+
+    /// All such places at once.
+    pub(crate) fn take_all_changed(&mut self, follower: Follower, spare: Vec<u32>) -> Vec<u32> {
+        self.store.changes(follower).take_all(spare)
+    }
+
+    /// The living conn of a flow, whatever its time.
+    pub(crate) fn id_of(&self, flow: &FlowKey) -> Option<ConnId> {
+        let is_it = |place| self.store.at(place).is_some_and(|conn| conn.is_of(flow));
+        self.index.find(self.hash(flow), is_it).map(ConnId)
     }
 
     /// Takes a conn in. `Ok` names what had to go for it.

@@ -4,7 +4,7 @@
 //! themselves, so that every operation takes the same short time. Knows places, deadlines and states. Never knows a
 //! flow, an index or why anything happens.
 
-use super::changes::Changes;
+use super::changes::{Changes, Follower};
 use super::conn::{Conn, State};
 use super::timer::{self, Links, NONE, Wheel};
 use crate::time::Tick;
@@ -17,8 +17,9 @@ pub(super) struct Store {
     wheel: Wheel,
     /// Conns never answered or half open, oldest first.
     unproven: Pool,
-    /// Places whose conn was opened, moved or closed.
-    changes: Changes,
+    /// Places whose conn was opened, moved or closed: for the crash copy, and for a handover.
+    for_copy: Changes,
+    for_handover: Changes,
     living: u32,
     room: u32,
 }
@@ -38,7 +39,8 @@ impl Store {
             free: Vec::with_capacity(places),
             wheel: Wheel::new(),
             unproven: Pool { oldest: NONE, newest: NONE, length: 0 },
-            changes: Changes::default(),
+            for_copy: Changes::default(),
+            for_handover: Changes::default(),
             living: 0,
             room,
         }
@@ -115,14 +117,12 @@ impl Store {
         self.mark(place);
     }
 
-    /// Notes from now on which places change.
-    pub(super) fn follow(&mut self) {
-        self.changes.follow(usize::try_from(self.room).unwrap_or(usize::MAX));
-    }
-
-    /// A place whose conn was opened, moved or closed.
-    pub(super) fn take_changed(&mut self) -> Option<u32> {
-        self.changes.take()
+    /// Places whose conn was opened, moved or closed, for one who follows.
+    pub(super) const fn changes(&mut self, follower: Follower) -> &mut Changes {
+        match follower {
+            Follower::CrashCopy => &mut self.for_copy,
+            Follower::Handover => &mut self.for_handover,
+        }
     }
 
     pub(super) fn at(&self, place: u32) -> Option<&Conn> {
@@ -159,7 +159,8 @@ impl Store {
     /// Notes that the conn there has changed.
     #[inline]
     pub(super) fn mark(&mut self, place: u32) {
-        self.changes.note(place);
+        self.for_copy.note(place);
+        self.for_handover.note(place);
     }
 
     fn file(&mut self, place: u32) {

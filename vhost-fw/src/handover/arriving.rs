@@ -1,0 +1,152 @@
+//! A table arrives: whole, ahead of its VM, or the last of one that came ahead.
+//!
+//! Everything is checked before the table here is touched. Knows snapshots, what is expected and the data thread's
+//! commands. Never knows who carried the bytes.
+
+use conn_snapshot::{Checked, Chunk, Decoder, Kind};
+use fw_engine::Trust;
+use fw_model::{Adoption, Arrived, RuleId};
+
+use super::staged::Staged;
+use super::{Handover, HandoverError, HandoverOptions, Restore, record};
+use crate::worker::WorkerGone;
+
+impl Handover {
+    /// Takes a table in place of the one that is here, or says why not. A refusal closes the NIC.
+    pub(crate) fn load(&self, bytes: &[u8]) -> Result<Arrived, HandoverError> {
+        let arrived = self.take(bytes).inspect_err(|error| self.refuse(error))?;
+        self.arrived(arrived.clone())?;
+        Ok(arrived)
+    }
+
+    /// Takes a table that an operator brings. A refusal changes nothing.
+    pub(super) fn import(&self, bytes: &[u8]) -> Result<[u8; 32], HandoverError> {
+        self.require_rest()?;
+        let checked = self.check(bytes)?;
+        let arrived = self.admit(&checked)?;
+        self.arrived(arrived)?;
+        Ok(*checked.code())
+    }
+
+    /// Takes what comes ahead of a VM: the table, or what is new of it. Answers with its code.
+    pub(super) fn stage(&self, bytes: &[u8]) -> Result<[u8; 32], HandoverError> {
+        let checked = self.check(bytes)?;
+        let header = checked.header();
+        // Held throughout: the VM's own part waits until this one is in or out.
+        let mut staged = self.staged();
+        match header.kind {
+            Kind::Whole => return Err(HandoverError::NotAhead),
+            Kind::Bulk => {
+                self.require_rest()?;
+                self.expected().require(header.handover)?;
+                *staged = None;
+                let [.., a, b, c, d, e, f, g, h] = header.handover.0;
+                let table = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+                *staged = Some(Staged::begin(&self.worker, &checked, table)?);
+            }
+            Kind::Delta => {
+                let base = staged.as_mut().filter(|staged| staged.is_base(header.handover, &header.base));
+                base.ok_or(HandoverError::NoBase)?.add(&self.worker, &checked)?;
+            }
+        }
+        Ok(*checked.code())
+    }
+
+    /// What came ahead is not wanted any more.
+    pub(super) fn forget_staged(&self) -> Result<(), WorkerGone> {
+        *self.staged() = None;
+        self.worker.forget_stage()
+    }
+
+    fn check<'b>(&self, bytes: &'b [u8]) -> Result<Checked<'b>, HandoverError> {
+        let HandoverOptions { nic, key, conns, .. } = &self.options;
+        let checked = Decoder::check(bytes, key, u64::from(*conns))?;
+        let found = &checked.header().nic;
+        if found == nic {
+            Ok(checked)
+        } else {
+            Err(HandoverError::Foreign { found: found.clone(), own: nic.clone() })
+        }
+    }
+
+    fn take(&self, bytes: &[u8]) -> Result<Arrived, HandoverError> {
+        self.admit(&self.check(bytes)?)
+    }
+
+    fn admit(&self, checked: &Checked<'_>) -> Result<Arrived, HandoverError> {
+        let header = checked.header();
+        let staged = self.staged().take();
+        let base = match header.kind {
+            Kind::Whole => None,
+            Kind::Bulk => return Err(HandoverError::NoBase),
+            Kind::Delta => staged.filter(|staged| staged.is_base(header.handover, &header.base)),
+        };
+        let missing = header.kind == Kind::Delta && base.is_none();
+        if missing && self.options.restore == Restore::Refuse {
+            return Err(HandoverError::NoBase);
+        }
+        let admitted = self.expected().admit(header.handover)?;
+        match (admitted, base) {
+            (Some(_), Some(staged)) => self.complete(staged, checked),
+            (Some(trust), None) => {
+                let trust = if missing { Trust::Resuming } else { trust };
+                if missing {
+                    log::warn!(
+                        "the conns that were sent ahead are not here: those that have not changed since are lost"
+                    );
+                }
+                self.replace(checked, trust)
+            }
+            (None, _) => {
+                self.worker.forget_conns()?;
+                Ok(Arrived::Emptied)
+            }
+        }
+    }
+
+    /// The last of a table that came ahead.
+    fn complete(&self, mut staged: Staged, news: &Checked<'_>) -> Result<Arrived, HandoverError> {
+        staged.add(&self.worker, news)?;
+        let living = self.worker.leaving(0..0)?.living;
+        Ok(Arrived::Adopted(staged.adoption(living)))
+    }
+
+    /// Another table in place of this one.
+    fn replace(&self, checked: &Checked<'_>, trust: Trust) -> Result<Arrived, HandoverError> {
+        self.worker.forget_conns()?;
+        let mut adoption = Adoption::default();
+        checked.try_visit(|chunk| {
+            add(&mut adoption, &self.adopt(chunk, trust)?);
+            Ok::<_, WorkerGone>(())
+        })?;
+        Ok(Arrived::Adopted(adoption))
+    }
+
+    fn adopt(&self, chunk: &Chunk, trust: Trust) -> Result<Adoption, WorkerGone> {
+        let arrivals = chunk.records.iter().map(record::arrival).collect();
+        let names: Vec<RuleId> = chunk.rules.clone();
+        self.worker.adopt(arrivals, names, trust)
+    }
+
+    fn arrived(&self, arrived: Arrived) -> Result<(), WorkerGone> {
+        match &arrived {
+            Arrived::Adopted(adoption) => tell(adoption),
+            Arrived::Emptied | Arrived::Refused(_) => {
+                log::info!("a conn table arrived and was not taken: --restore empty");
+            }
+        }
+        self.worker.arrived(arrived)
+    }
+}
+
+pub(crate) fn add(all: &mut Adoption, piece: &Adoption) {
+    all.kept += piece.kept;
+    all.judged_again += piece.judged_again;
+    for (reason, count) in &piece.refused {
+        *all.refused.entry(*reason).or_default() += count;
+    }
+}
+
+fn tell(adoption: &Adoption) {
+    log::info!("a conn table arrived: {adoption}");
+}
