@@ -24,6 +24,7 @@ impl<'b> Input<'b> {
         self.bytes.len()
     }
 
+    #[inline(always)]
     pub(crate) fn take<const N: usize>(&mut self) -> Result<[u8; N], SnapshotError> {
         let (first, rest) = self.bytes.split_first_chunk().ok_or(SnapshotError::CutShort(self.what))?;
         self.bytes = rest;
@@ -36,24 +37,28 @@ impl<'b> Input<'b> {
         Ok(first)
     }
 
+    #[inline(always)]
     pub(crate) fn u8(&mut self) -> Result<u8, SnapshotError> {
         self.take().map(|[byte]| byte)
     }
 
+    #[inline(always)]
     pub(crate) fn u16(&mut self) -> Result<u16, SnapshotError> {
         self.take().map(u16::from_le_bytes)
     }
 
+    #[inline(always)]
     pub(crate) fn u32(&mut self) -> Result<u32, SnapshotError> {
         self.take().map(u32::from_le_bytes)
     }
 
+    #[inline(always)]
     pub(crate) fn u64(&mut self) -> Result<u64, SnapshotError> {
         self.take().map(u64::from_le_bytes)
     }
 
     /// A number in LEB128; only the shortest form is one, so that a record has one spelling.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn number(&mut self) -> Result<u64, SnapshotError> {
         let mut number = 0_u64;
         for shift in (0..64).step_by(7) {
@@ -73,6 +78,7 @@ impl<'b> Input<'b> {
         Err(SnapshotError::Malformed("a number is not in its shortest form"))
     }
 
+    #[inline(always)]
     pub(crate) fn number32(&mut self) -> Result<u32, SnapshotError> {
         u32::try_from(self.number()?).map_err(|_| SnapshotError::Malformed("a number is above 32 bits"))
     }

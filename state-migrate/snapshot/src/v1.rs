@@ -182,6 +182,7 @@ const fn reach(end: SavedEnd) -> u32 {
 }
 
 /// Reads a record.
+#[inline(always)]
 pub(crate) fn record(input: &mut Input<'_>, known: &Dictionaries<'_>) -> Result<Record, SnapshotError> {
     let [first, second] = input.take()?;
     if second & UNUSED != 0 || first & (DRAIN | KEEP) == DRAIN | KEEP {
@@ -229,10 +230,12 @@ pub(crate) fn gone(input: &mut Input<'_>, known: &Dictionaries<'_>) -> Result<Fl
 
 const NO_ENTRY: SnapshotError = SnapshotError::Malformed("a record names an entry its dictionary lacks");
 
+#[inline(always)]
 fn place(input: &mut Input<'_>, entries: usize) -> Result<usize, SnapshotError> {
     usize::try_from(input.number()?).ok().filter(|place| *place < entries).ok_or(NO_ENTRY)
 }
 
+#[inline(always)]
 fn flow(input: &mut Input<'_>, kind: u8, known: &Dictionaries<'_>) -> Result<FlowKey, SnapshotError> {
     let protocol = if kind & PROTOCOLS == OTHER { Some(Protocol(input.u8()?)) } else { None };
     let (local_port, remote_port) = if protocol.is_none() { (input.u16()?, input.u16()?) } else { (0, 0) };
@@ -258,6 +261,7 @@ fn flow(input: &mut Input<'_>, kind: u8, known: &Dictionaries<'_>) -> Result<Flo
     }
 }
 
+#[inline(always)]
 pub(crate) fn addr(input: &mut Input<'_>, v4: bool) -> Result<Addr, SnapshotError> {
     if v4 {
         return input.take().map(Addr::v4);
@@ -269,6 +273,7 @@ pub(crate) fn addr(input: &mut Input<'_>, v4: bool) -> Result<Addr, SnapshotErro
     Ok(addr)
 }
 
+#[inline(always)]
 fn tcp(input: &mut Input<'_>, second: u8) -> Result<SavedTcp, SnapshotError> {
     let scales = input.u8()?;
     let rare = if second & RARE != 0 { Some(input.u8()?) } else { None };
@@ -321,6 +326,7 @@ struct Windows {
 }
 
 impl Windows {
+    #[inline(always)]
     fn read(input: &mut Input<'_>) -> Result<Self, SnapshotError> {
         Ok(Self {
             end: input.u32()?,

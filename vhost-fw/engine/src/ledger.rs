@@ -55,10 +55,6 @@ impl RuleSlot {
     pub(crate) const fn guard(rule: GuardRule) -> Self {
         Self(rule as u32)
     }
-
-    fn place(self) -> usize {
-        usize::try_from(self.0).unwrap_or(usize::MAX)
-    }
 }
 
 impl Ledger {
@@ -88,7 +84,7 @@ impl Ledger {
         if passes {
             self.count_forwarded(frame.direction, 1);
         }
-        if let Some(entry) = rule.and_then(|slot| self.rules.get_mut(slot.place())) {
+        if let Some(entry) = rule.and_then(|slot| self.rules.get_mut(slot.index())) {
             entry.frames += 1;
             entry.bytes += frame.length as u64;
             entry.last_hit = Some(now);
@@ -119,7 +115,7 @@ impl Ledger {
         limits: Option<RuleLimits>,
         now: Tick,
     ) -> Result<(), Reason> {
-        let (Some(limits), Some(entry)) = (limits, slot.and_then(|slot| self.rules.get_mut(slot.place())))
+        let (Some(limits), Some(entry)) = (limits, slot.and_then(|slot| self.rules.get_mut(slot.index())))
         else {
             return Ok(());
         };
@@ -135,7 +131,7 @@ impl Ledger {
     }
 
     pub(crate) fn conn_opened(&mut self, slot: Option<RuleSlot>) {
-        if let Some(entry) = slot.and_then(|slot| self.rules.get_mut(slot.place())) {
+        if let Some(entry) = slot.and_then(|slot| self.rules.get_mut(slot.index())) {
             entry.conns += 1;
             entry.living = entry.living.saturating_add(1);
         }
@@ -143,7 +139,7 @@ impl Ledger {
 
     /// A conn that another engine's rules admitted lives here now, by this rule.
     pub(crate) fn conn_adopted(&mut self, slot: Option<RuleSlot>) {
-        if let Some(entry) = slot.and_then(|slot| self.rules.get_mut(slot.place())) {
+        if let Some(entry) = slot.and_then(|slot| self.rules.get_mut(slot.index())) {
             entry.living = entry.living.saturating_add(1);
         }
     }
@@ -156,7 +152,7 @@ impl Ledger {
     /// A conn the rule had admitted ended. The rule keeps its slot until the next install even if it is no longer in
     /// force, for the answer that closed the conn names it.
     pub(crate) fn conn_closed(&mut self, slot: Option<RuleSlot>) {
-        if let Some(entry) = slot.and_then(|slot| self.rules.get_mut(slot.place())) {
+        if let Some(entry) = slot.and_then(|slot| self.rules.get_mut(slot.index())) {
             entry.living = entry.living.saturating_sub(1);
         }
     }
@@ -186,7 +182,7 @@ impl Ledger {
 
     fn slot_of(&mut self, id: &RuleId) -> RuleSlot {
         if let Some(slot) = self.by_id.get(id).copied() {
-            if let Some(entry) = self.rules.get_mut(RuleSlot(slot).place()) {
+            if let Some(entry) = self.rules.get_mut(RuleSlot(slot).index()) {
                 entry.in_force = true;
             }
             return RuleSlot(slot);
@@ -194,7 +190,7 @@ impl Ledger {
         let entry = Entry::new(id.clone());
         let slot = match self.free.pop() {
             Some(slot) => {
-                if let Some(place) = self.rules.get_mut(RuleSlot(slot).place()) {
+                if let Some(place) = self.rules.get_mut(RuleSlot(slot).index()) {
                     *place = entry;
                 }
                 slot
@@ -209,7 +205,7 @@ impl Ledger {
     }
 
     fn forget_if_unused(&mut self, slot: RuleSlot) {
-        let Some(entry) = self.rules.get_mut(slot.place()) else { return };
+        let Some(entry) = self.rules.get_mut(slot.index()) else { return };
         if entry.in_force || entry.living > 0 {
             return;
         }
@@ -220,12 +216,12 @@ impl Ledger {
     }
 
     pub(crate) fn rule_id(&self, slot: RuleSlot) -> Option<&RuleId> {
-        self.rules.get(slot.place())?.id.as_ref()
+        self.rules.get(slot.index())?.id.as_ref()
     }
 
     /// Conns the rule has admitted that still live.
     pub(crate) fn living(&self, slot: RuleSlot) -> u32 {
-        self.rules.get(slot.place()).map_or(0, |entry| entry.living)
+        self.rules.get(slot.index()).map_or(0, |entry| entry.living)
     }
 
     pub(crate) const fn frames(&self) -> FrameCounts {

@@ -11,6 +11,14 @@ use crate::vnet::VnetHeader;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleSlot(pub(crate) u32);
 
+impl RuleSlot {
+    /// The number, for lists by slot: no larger than the rules there have ever been at once, and those that conns remember.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
 /// Two bytes of the head that are ours to write: a checksum, or the pseudo-header sum the uplink completes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Patch {

@@ -123,8 +123,9 @@ pub(crate) struct Pieces {
 
 impl Pieces {
     pub(crate) fn add(&mut self, piece: &Leaving) {
+        self.names.learn(&piece.rules);
         for leaver in &piece.conns {
-            let rule = leaver.rule.and_then(|slot| self.names.place_of(slot, &piece.rules));
+            let rule = leaver.rule.and_then(|slot| self.names.place_of(slot));
             self.encoder.push(&record::record(&leaver.conn, rule), self.names.list());
         }
     }

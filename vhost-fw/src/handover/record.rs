@@ -2,8 +2,6 @@
 //!
 //! Runtime types and saved types meet here and nowhere else. Knows both. Never knows bytes.
 
-use std::collections::HashMap;
-
 use conn_snapshot::{Record, SavedEnd, SavedState, SavedTcp};
 use fw_engine::{Arrival, ConnState, PortableConn, PortableEnd, PortableTcp, RuleSlot};
 use fw_model::RuleId;
@@ -15,7 +13,8 @@ const SCALE_MAX: u8 = 14;
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     list: Vec<RuleId>,
-    places: HashMap<RuleSlot, Option<u32>>,
+    /// Where each slot's name stands in the list.
+    places: Vec<Option<u32>>,
 }
 
 impl Names {
@@ -23,13 +22,27 @@ impl Names {
         &self.list
     }
 
-    /// The place of a rule in the list; `rules` knows its name.
-    pub(crate) fn place_of(&mut self, slot: RuleSlot, rules: &HashMap<RuleSlot, RuleId>) -> Option<u32> {
-        let list = &mut self.list;
-        *self.places.entry(slot).or_insert_with(|| {
-            list.push(rules.get(&slot)?.clone());
-            u32::try_from(list.len() - 1).ok()
-        })
+    /// Learns the names of slots. A slot may be another rule's after an install.
+    pub(crate) fn learn(&mut self, rules: &[(RuleSlot, RuleId)]) {
+        for (slot, id) in rules {
+            let known = self.place_of(*slot).and_then(|place| self.list.get(usize::try_from(place).ok()?));
+            if known == Some(id) {
+                continue;
+            }
+            let place = u32::try_from(self.list.len()).ok();
+            self.list.push(id.clone());
+            if slot.index() >= self.places.len() {
+                self.places.resize(slot.index().saturating_add(1), None);
+            }
+            if let Some(known) = self.places.get_mut(slot.index()) {
+                *known = place;
+            }
+        }
+    }
+
+    /// The place in the list of the name of a slot that was learnt.
+    pub(crate) fn place_of(&self, slot: RuleSlot) -> Option<u32> {
+        self.places.get(slot.index()).copied().flatten()
     }
 }
 

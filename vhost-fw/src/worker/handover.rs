@@ -2,7 +2,6 @@
 //!
 //! Knows the engine's verbs and the rings' state. Never knows where conns go to or come from.
 
-use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::sync::mpsc::SyncSender;
@@ -22,25 +21,35 @@ pub(crate) struct Leaving {
     /// Places the table has.
     pub(crate) slots: u32,
     pub(crate) conns: Vec<Leaver>,
-    /// The names of the rules that admitted them.
-    pub(crate) rules: HashMap<RuleSlot, RuleId>,
+    /// The rules that admitted them, each once.
+    pub(crate) rules: Vec<(RuleSlot, RuleId)>,
 }
 
 impl Leaving {
     /// The conns at these places.
     pub(crate) fn of(engine: &Engine, places: Places, now: Tick) -> Self {
+        let room = match &places {
+            Places::Range(places) => places.end.min(engine.slots()).saturating_sub(places.start),
+            Places::These(places) => u32::try_from(places.len()).unwrap_or(0),
+        };
         let mut leaving = Self {
             generation: engine.generation(),
             living: engine.living(),
             slots: engine.slots(),
-            conns: Vec::new(),
-            rules: HashMap::new(),
+            conns: Vec::with_capacity(usize::try_from(room).unwrap_or(0)),
+            rules: Vec::new(),
         };
-        let mut leave = |place, conn: &PortableConn, rule| {
-            if let Some((slot, id)) = Option::and_then(rule, |slot| Some((slot, engine.rule_id(slot)?))) {
-                leaving.rules.entry(slot).or_insert_with(|| id.clone());
-            }
+        let mut named: Vec<bool> = Vec::new();
+        let mut leave = |place, conn: &PortableConn, rule: Option<RuleSlot>| {
             leaving.conns.push(Leaver { place, conn: *conn, rule });
+            let Some(slot) = rule else { return };
+            if slot.index() >= named.len() {
+                named.resize(slot.index().saturating_add(1), false);
+            }
+            if let Some(named) = named.get_mut(slot.index()).filter(|named| !**named) {
+                *named = true;
+                leaving.rules.extend(engine.rule_id(slot).map(|id| (slot, id.clone())));
+            }
         };
         match places {
             Places::Range(places) => engine.export(places, now, leave),

@@ -47,6 +47,10 @@ impl Bitmaps {
         places: Range<usize>,
         without: &[u64],
     ) -> Option<usize> {
+        // Where every rule names a remote, nobody is named by none.
+        if a == Bitmap::EMPTY || b == Bitmap::EMPTY {
+            return None;
+        }
         let first_word = places.start / 64;
         let blocks = self.blocks(a).zip(self.blocks(b)).enumerate();
         for (block, (a, b)) in blocks.skip(first_word / 64) {
