@@ -13,11 +13,25 @@ use fw_tests::program::repository;
 const IMPORTS: &[(&str, &[&str])] = &[
     ("fw-model", &[]),
     ("fw-control", &["fw-model"]),
+    ("fw-document", &["fw-model"]),
     ("fw-engine", &["fw-model"]),
     ("conn-snapshot", &["fw-model"]),
-    ("vhost-fw", &["fw-engine", "fw-model", "fw-control", "conn-snapshot"]),
+    ("policy-compiler", &["fw-model", "fw-document"]),
+    ("vhost-fw", &["fw-engine", "fw-model", "fw-control", "fw-document", "conn-snapshot"]),
+    ("policy-sync", &["policy-compiler", "fw-model", "fw-control", "fw-document"]),
     ("state-migrate", &["fw-model", "fw-control", "conn-snapshot"]),
-    ("fw-tests", &["fw-engine", "fw-model", "fw-control", "vhost-fw", "conn-snapshot"]),
+    (
+        "fw-tests",
+        &[
+            "fw-engine",
+            "fw-model",
+            "fw-control",
+            "vhost-fw",
+            "conn-snapshot",
+            "policy-compiler",
+            "policy-sync",
+        ],
+    ),
 ];
 
 /// Foreign crates a heart may import, each because it is pure.
@@ -25,6 +39,8 @@ const HEART_IMPORTS: &[(&str, &[&str])] = &[
     ("fw-model", &["serde", "thiserror"]),
     ("fw-engine", &["siphasher", "thiserror"]),
     ("conn-snapshot", &["blake3", "siphasher", "thiserror"]),
+    ("fw-document", &["granit-parser", "strsim"]),
+    ("policy-compiler", &["jiff", "serde", "thiserror"]),
 ];
 
 /// Words a room may not say, and why.
@@ -52,6 +68,26 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "state-migrate/snapshot/src",
         &["Instant::now", "SystemTime", "std::net::Tcp", "std::fs", "std::io", "std::thread", "println!"],
         "the heart is pure: bytes are handed in and out",
+    ),
+    (
+        "policy-sync/compiler/src",
+        &[
+            "Instant::now",
+            "SystemTime",
+            "std::net::Tcp",
+            "std::fs",
+            "std::io",
+            "std::thread",
+            "println!",
+            "HashMap",
+            "HashSet",
+        ],
+        "the heart is pure: time is an argument, text is handed in, and the same policy compiles to the same rules",
+    ),
+    (
+        "vhost-fw/document/src",
+        &["Instant::now", "SystemTime", "std::net::Tcp", "std::fs", "std::thread", "println!"],
+        "text is handed in",
     ),
     (
         "vhost-fw",
@@ -211,7 +247,8 @@ fn the_clock_is_read_in_one_place() {
 #[test]
 fn unsafe_code_stands_where_architecture_says() {
     let listed = fs::read_to_string(repository().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
-    for (path, text) in sources("vhost-fw").into_iter().chain(sources("tests")) {
+    for (path, text) in sources("vhost-fw").into_iter().chain(sources("policy-sync")).chain(sources("tests"))
+    {
         let opts_out =
             text.lines().any(|line| line.contains("unsafe_code") && !line.contains("forbid(unsafe_code)"));
         let name = path.strip_prefix(repository()).unwrap_or(&path).display().to_string();
@@ -250,7 +287,8 @@ fn the_page_of_reasons_is_the_list() {
 
 #[test]
 fn files_hold_one_idea() {
-    let product = sources("vhost-fw").into_iter().chain(sources("state-migrate"));
+    let product =
+        sources("vhost-fw").into_iter().chain(sources("state-migrate")).chain(sources("policy-sync"));
     for (path, text) in product.chain(sources("tests/lab")) {
         let lines = without_tests(&path, &text).lines().count();
         assert!(
@@ -316,7 +354,8 @@ fn without_tests(path: &Path, text: &str) -> String {
 }
 
 fn test_sources() -> Vec<(PathBuf, String)> {
-    let product = sources("vhost-fw").into_iter().chain(sources("state-migrate")).map(|(path, text)| {
+    let rooms = ["vhost-fw", "state-migrate", "policy-sync"];
+    let product = rooms.into_iter().flat_map(sources).map(|(path, text)| {
         let inside = path.strip_prefix(repository()).unwrap_or(&path).to_owned();
         let tests = if is_test(&inside) {
             text

@@ -17,6 +17,7 @@ pub mod migrate;
 pub mod model;
 pub mod outer;
 pub mod places;
+pub mod policy;
 pub mod probe;
 pub mod process;
 pub mod program;

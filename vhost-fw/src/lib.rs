@@ -1,7 +1,6 @@
 //! The I/O shell around [`fw_engine`]: queues, uplink, worker, control socket.
 
 mod backend;
-mod document;
 mod features;
 mod fingerprint;
 mod hex;

@@ -4,10 +4,10 @@
 //! once. Knows files and the wall clock, which turns `expires_at` into a remaining life. Never knows frames.
 
 mod bounds;
-mod nic;
 mod rule;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,13 +15,14 @@ use std::time::SystemTime;
 use fw_engine::{PreparedRules, RuleSetError};
 use fw_model::{Addr, AddressSet, Cidr, Defaults, Member, Rule, RuleSet, SetName, Timers};
 
-use crate::document::problems::Problems;
-use crate::document::read::{self, Fields};
-use crate::document::tree::{self, Node, Shown, Value};
-use crate::document::{text_of, within_limit};
+use fw_document::nic;
+use fw_document::problems::Problems;
+use fw_document::read::{self, Fields};
+use fw_document::tree::{self, Node, Shown, Value};
+use fw_document::{text_of, within_limit};
 
 /// Why a rules file is refused as a whole: one line per problem, each with file and line number.
-pub use crate::document::DocumentError as RulesFileError;
+pub use fw_document::DocumentError as RulesFileError;
 
 const KEYS: &[&str] = &["generation", "nic", "defaults", "address-sets", "rules", "timers", "limits"];
 
@@ -31,7 +32,7 @@ const KEYS: &[&str] = &["generation", "nic", "defaults", "address-sets", "rules"
 /// All that is wrong with it, as far as it could be read.
 pub fn load(path: &Path, previous: u64) -> Result<RuleSet, RulesFileError> {
     let name = path.display().to_string();
-    parse(&text_of(path, &name)?, &name, previous)
+    parse(&text_of(File::open(path), &name)?, &name, previous)
 }
 
 /// As [`load`], ready for the engine.

@@ -126,7 +126,7 @@ pub enum ProtocolMatch {
 }
 
 /// Addresses at the other end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RemoteMatch {
     /// A prefix or one address.

@@ -2,14 +2,15 @@
 //!
 //! Knows how each key is written. Never knows which settings belong together.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::DeviceArgs;
-use crate::document::problems::Problems;
-use crate::document::read::{self, Fields};
-use crate::document::tree::{self, Node, Value};
-use crate::document::{DocumentError, text_of};
 use crate::uplink::UplinkChoice;
+use fw_document::problems::Problems;
+use fw_document::read::{self, Fields};
+use fw_document::tree::{self, Node, Value};
+use fw_document::{DocumentError, text_of};
 
 const KEYS: &[&str] = &[
     "socket",
@@ -40,7 +41,7 @@ const KEYS: &[&str] = &[
 
 pub(super) fn load(path: &Path) -> Result<DeviceArgs, DocumentError> {
     let name = path.display().to_string();
-    parse(&text_of(path, &name)?, &name)
+    parse(&text_of(File::open(path), &name)?, &name)
 }
 
 pub(super) fn parse(text: &str, name: &str) -> Result<DeviceArgs, DocumentError> {

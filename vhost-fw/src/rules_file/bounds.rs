@@ -4,9 +4,10 @@
 
 use fw_model::{Limits, Rate, RateLimits, Timers};
 
-use crate::document::problems::Problems;
-use crate::document::read::{self, Fields};
-use crate::document::tree::Node;
+use fw_document::matching::{CONNS_MAX, PER_SECOND_MAX};
+use fw_document::problems::Problems;
+use fw_document::read::{self, Fields};
+use fw_document::tree::Node;
 
 const TIMERS: &[&str] = &[
     "tcp_syn_sent",
@@ -26,10 +27,8 @@ const LIMITS: &[&str] = &["conns", "half_open", "fragments", "expectations", "ra
 const TIMER_MAX_S: u32 = 31 * 86_400;
 /// Fragment identifiers repeat within minutes (RFC 4963).
 const FRAGMENT_MAX_S: u32 = 120;
-pub(crate) const CONNS_MAX: u32 = 1 << 24;
 const FRAGMENT_BYTES_MAX: u32 = 256 << 20;
 const EXPECTATIONS_MAX: u32 = 1 << 20;
-pub(crate) const PER_SECOND_MAX: u32 = 1_000_000_000;
 const BITS_PER_SECOND_MAX: u64 = 10_000_000_000_000;
 
 pub(crate) fn timers(node: &Node<'_>, problems: &mut Problems) -> Option<Timers> {

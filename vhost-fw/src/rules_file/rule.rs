@@ -5,16 +5,15 @@
 use std::time::SystemTime;
 
 use fw_model::{
-    Action, Cidr, DefaultAction, Direction, Helper, IcmpMatch, OnRevoke, PortRange, ProtocolMatch,
-    RemoteMatch, Rule, RuleId, RuleLimits, SetName,
+    Action, Cidr, DefaultAction, Direction, OnRevoke, ProtocolMatch, RemoteMatch, Rule, RuleId, SetName,
 };
 use jiff::Timestamp;
 
-use super::bounds::{CONNS_MAX, PER_SECOND_MAX};
-use super::nic::each;
-use crate::document::problems::Problems;
-use crate::document::read::{self, Fields};
-use crate::document::tree::{Node, Value};
+use fw_document::matching::{HELPERS, NO_LIMITS, REVOKES, ethertype, icmp, limits, ports, protocol};
+use fw_document::nic::each;
+use fw_document::problems::Problems;
+use fw_document::read::{self, Fields};
+use fw_document::tree::{Node, Value};
 
 const KEYS: &[&str] = &[
     "id",
@@ -51,21 +50,8 @@ const ACTIONS: &[(&str, ActionWord)] = &[
 pub(crate) const DEFAULTS: &[(&str, DefaultAction)] =
     &[("allow", DefaultAction::Allow), ("drop", DefaultAction::Drop), ("reject", DefaultAction::Reject)];
 const DIRECTIONS: &[(&str, Direction)] = &[("out", Direction::Out), ("in", Direction::In)];
-const PROTOCOLS: &[(&str, ProtocolMatch)] = &[
-    ("tcp", ProtocolMatch::Tcp),
-    ("udp", ProtocolMatch::Udp),
-    ("icmp", ProtocolMatch::Icmp),
-    ("any", ProtocolMatch::Any),
-];
-const HELPERS: &[(&str, Helper)] = &[("ftp", Helper::Ftp), ("tftp", Helper::Tftp)];
-const REVOKES: &[(&str, OnRevoke)] =
-    &[("kill", OnRevoke::Kill), ("drain", OnRevoke::Drain), ("keep", OnRevoke::Keep)];
-
 /// Ten years: further away is never.
 const EXPIRY_MAX_S: u64 = 10 * 366 * 86_400;
-/// Smaller numbers are lengths, not ethertypes (IEEE 802.3 section 3.2.6).
-const ETHERTYPE_MIN: u64 = 0x600;
-
 pub(crate) fn rule(node: &Node<'_>, now: SystemTime, problems: &mut Problems) -> Option<Rule> {
     let fields = Fields::read(node, "a rule", KEYS, problems)?;
     let id = fields.need("id", problems).and_then(|node| read::parsed(node, "id", "a rule's name", problems));
@@ -135,25 +121,6 @@ fn action(fields: &Fields<'_, '_>, problems: &mut Problems) -> Option<Action> {
     }
 }
 
-fn protocol(node: &Node<'_>, problems: &mut Problems) -> Option<ProtocolMatch> {
-    let number = read::text(node).and_then(read::digits).and_then(|number| u8::try_from(number).ok());
-    if let Some(number) = number {
-        return Some(ProtocolMatch::Number(number));
-    }
-    let found = read::text(node).and_then(|text| PROTOCOLS.iter().find(|(word, _)| *word == text));
-    if found.is_none() {
-        let known: Vec<_> = PROTOCOLS.iter().map(|(word, _)| *word).collect();
-        let nearest = read::text(node).map(|text| read::suggestion(text, &known)).unwrap_or_default();
-        problems.add(
-            node.line,
-            format!(
-                "`protocol`: expected tcp, udp, icmp, any or a number from 0 to 255, found {node}{nearest}"
-            ),
-        );
-    }
-    found.map(|(_, protocol)| *protocol)
-}
-
 /// `{set: name}`, or a prefix.
 fn remotes(node: &Node<'_>, key: &str, problems: &mut Problems) -> Option<Vec<RemoteMatch>> {
     let items = read::some_list(node, key, "[{set: name}, 10.0.0.0/24]", problems)?;
@@ -167,52 +134,6 @@ fn remotes(node: &Node<'_>, key: &str, problems: &mut Problems) -> Option<Vec<Re
         let expected = "an address, a prefix or {set: name}";
         read::parsed::<Cidr>(item, key, expected, problems).map(RemoteMatch::Prefix)
     })
-}
-
-fn ports(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<PortRange>> {
-    let items = read::some_list(node, "ports", "[80, 8000-8010]", problems)?;
-    each(items, |item| read::parsed(item, "ports", "a port or a range first-last", problems))
-}
-
-fn icmp(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<IcmpMatch>> {
-    let items = read::some_list(node, "icmp", "[echo-request]", problems)?;
-    each(items, |item| {
-        let Some(text) = read::text(item) else {
-            problems.add(item.line, format!("`icmp`: expected a name, a type or type/code, found {item}"));
-            return None;
-        };
-        let known: Vec<_> = IcmpMatch::names().collect();
-        let parsed: Result<IcmpMatch, String> = text.parse();
-        parsed
-            .map_err(|error| {
-                problems.add(item.line, format!("`icmp`: {error}{}", read::suggestion(text, &known)))
-            })
-            .ok()
-    })
-}
-
-/// Decimal, or hexadecimal as `0x88cc`.
-fn ethertype(node: &Node<'_>, problems: &mut Problems) -> Option<u16> {
-    let number = read::text(node).and_then(|text| match text.strip_prefix("0x") {
-        Some(hex) if hex.bytes().all(|byte| byte.is_ascii_hexdigit()) => u64::from_str_radix(hex, 16).ok(),
-        Some(_) => None,
-        None => read::digits(text),
-    });
-    let found =
-        number.filter(|number| *number >= ETHERTYPE_MIN).and_then(|number| u16::try_from(number).ok());
-    if found.is_none() {
-        problems
-            .add(node.line, format!("`ethertype`: expected a number from 0x0600 to 0xffff, found {node}"));
-    }
-    found
-}
-
-const NO_LIMITS: RuleLimits = RuleLimits { conns: None, new_per_s: None };
-
-fn limits(node: &Node<'_>, problems: &mut Problems) -> Option<RuleLimits> {
-    let fields = Fields::read(node, "a rule's limits", &["conns", "new_per_s"], problems)?;
-    let mut bound = |key, max| fields.get(key).and_then(|node| read::number(node, key, 1, max, problems));
-    Some(RuleLimits { conns: bound("conns", CONNS_MAX), new_per_s: bound("new_per_s", PER_SECOND_MAX) })
 }
 
 /// What remains of the rule's life in milliseconds, as of `now`.

@@ -1,0 +1,93 @@
+//! The command line.
+//!
+//! Knows every flag of every verb. Never knows what is done with them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// One policy for every NIC: rules about groups, compiled for each.
+#[derive(Debug, Parser)]
+#[command(name = "policy-sync", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Check a policy and write each NIC's rules.
+    Compile(CompileArgs),
+    /// May one speak to another, and why: asked at both ends.
+    Explain(ExplainArgs),
+    /// What another policy would change, NIC by NIC.
+    Diff(DiffArgs),
+}
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// `compile`.
+#[derive(Debug, Args)]
+pub struct CompileArgs {
+    /// A file of policy documents (YAML or JSON), or a folder of them; may be repeated.
+    #[arg(short, long = "file", value_name = "PATH", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Print this NIC's rules file; may be repeated. Without it and without --out: a table of NICs.
+    #[arg(long = "nic", value_name = "ID")]
+    pub nics: Vec<String>,
+    /// Write a rules file for every NIC, ID.json, into this folder.
+    #[arg(long, value_name = "DIR", conflicts_with = "nics")]
+    pub out: Option<PathBuf>,
+    /// The generation the rules files carry.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub generation: u64,
+    /// A warning is an error.
+    #[arg(long)]
+    pub strict: bool,
+    /// How the table is written.
+    #[arg(short = 'o', long = "output", value_enum, default_value_t = Form::Text)]
+    pub form: Form,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// A file of policy documents (YAML or JSON), or a folder of them; may be repeated.
+    #[arg(short, long = "file", value_name = "PATH", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Who opens: a workload, a NIC or an address.
+    #[arg(value_name = "SRC")]
+    pub source: String,
+    /// Who is spoken to: a workload, a NIC or an address.
+    #[arg(value_name = "DST")]
+    pub destination: String,
+    /// On what: tcp/443, udp/53, icmp/echo-request, or a service's name.
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// How the answer is written.
+    #[arg(short = 'o', long = "output", value_enum, default_value_t = Form::Text)]
+    pub form: Form,
+}
+
+/// `diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// The new policy: a file of documents or a folder of them; may be repeated.
+    #[arg(short, long = "file", value_name = "PATH", required = true)]
+    pub files: Vec<PathBuf>,
+    /// The policy it is compared with; may be repeated.
+    #[arg(long, value_name = "PATH", required = true)]
+    pub against: Vec<PathBuf>,
+    /// How the changes are written.
+    #[arg(short = 'o', long = "output", value_enum, default_value_t = Form::Text)]
+    pub form: Form,
+}
