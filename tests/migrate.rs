@@ -147,6 +147,7 @@ fn whoever_dies_in_a_move_one_side_lives(ground: &Ground) -> Outcome {
             (Phase::Send, Victim::Interrupted),
             (Phase::Send, Victim::TargetVmm),
             (Phase::Send, Victim::Program),
+            (Phase::Send, Victim::SourceFirewall),
         ]
     };
     let folder = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
