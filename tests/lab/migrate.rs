@@ -17,13 +17,9 @@ use crate::rung::{self, Processor, Rung, Vmm, Wiring};
 
 mod abort;
 mod api;
-mod busy;
-mod denied;
 mod hosts;
 mod monitor;
 mod mover;
-mod peer;
-mod pulse;
 mod qmp;
 mod site;
 
