@@ -29,7 +29,7 @@ mod outward;
 use announcer::Announcer;
 use desk::{Desk, GuestDoor};
 use handover::Hand;
-pub(crate) use handover::{Leaving, Outcomes, Places, Staging};
+pub(crate) use handover::{Leaving, Outcomes, Staging};
 use inward::Inward;
 use outward::Outward;
 
@@ -98,10 +98,24 @@ impl WorkerHandle {
     }
 
     fn order<T>(&self, order: impl FnOnce(SyncSender<T>) -> Order) -> Result<T, WorkerGone> {
+        self.begin(order)?.wait()
+    }
+
+    /// Has something done without waiting for it.
+    fn begin<T>(&self, order: impl FnOnce(SyncSender<T>) -> Order) -> Result<Pending<T>, WorkerGone> {
         let (done, answer) = sync_channel(1);
         self.orders.send(order(done)).map_err(|_| WorkerGone)?;
         self.plug.wake();
-        answer.recv().map_err(|_| WorkerGone)
+        Ok(Pending(answer))
+    }
+}
+
+/// What the data thread was asked and has perhaps not done yet.
+pub(crate) struct Pending<T>(Receiver<T>);
+
+impl<T> Pending<T> {
+    pub(crate) fn wait(self) -> Result<T, WorkerGone> {
+        self.0.recv().map_err(|_| WorkerGone)
     }
 }
 

@@ -5,11 +5,11 @@
 
 use conn_snapshot::{Checked, Chunk, Decoder, Kind};
 use fw_engine::Trust;
-use fw_model::{Adoption, Arrived, RuleId};
+use fw_model::{Adoption, Arrived};
 
 use super::staged::Staged;
 use super::{Handover, HandoverError, HandoverOptions, Restore, record};
-use crate::worker::WorkerGone;
+use crate::worker::{Pending, WorkerGone};
 
 impl Handover {
     /// Takes a table in place of the one that is here, or says why not. A refusal closes the NIC.
@@ -115,17 +115,24 @@ impl Handover {
     fn replace(&self, checked: &Checked<'_>, trust: Trust) -> Result<Arrived, HandoverError> {
         self.worker.forget_conns()?;
         let mut adoption = Adoption::default();
+        // The data thread takes one chunk in while the next is decoded.
+        let mut under_way = None;
         checked.try_visit(|chunk| {
-            add(&mut adoption, &self.adopt(chunk, trust)?);
+            let before = under_way.replace(self.begin_adopt(chunk, trust)?);
+            if let Some(before) = before {
+                add(&mut adoption, &before.wait()?);
+            }
             Ok::<_, WorkerGone>(())
         })?;
+        if let Some(last) = under_way {
+            add(&mut adoption, &last.wait()?);
+        }
         Ok(Arrived::Adopted(adoption))
     }
 
-    fn adopt(&self, chunk: &Chunk, trust: Trust) -> Result<Adoption, WorkerGone> {
+    fn begin_adopt(&self, chunk: &Chunk, trust: Trust) -> Result<Pending<Adoption>, WorkerGone> {
         let arrivals = chunk.records.iter().map(record::arrival).collect();
-        let names: Vec<RuleId> = chunk.rules.clone();
-        self.worker.adopt(arrivals, names, trust)
+        self.worker.begin_adopt(arrivals, chunk.rules.clone(), trust)
     }
 
     fn arrived(&self, arrived: Arrived) -> Result<(), WorkerGone> {
@@ -139,7 +146,7 @@ impl Handover {
     }
 }
 
-pub(crate) fn add(all: &mut Adoption, piece: &Adoption) {
+fn add(all: &mut Adoption, piece: &Adoption) {
     all.kept += piece.kept;
     all.judged_again += piece.judged_again;
     for (reason, count) in &piece.refused {

@@ -12,7 +12,7 @@ use super::{Handover, HandoverError, HandoverOptions};
 use crate::worker::{Leaving, WorkerGone, WorkerHandle, wall_time_ms};
 
 /// Places of the table that leave together: the data thread is asked for a piece at a time.
-pub(crate) const PIECE: u32 = 4096;
+const PIECE: u32 = 4096;
 
 impl Handover {
     /// The table as it stands, sealed, for the VMM that has stopped its VM.
@@ -48,17 +48,20 @@ impl Handover {
         seen: &mut dyn FnMut(&Leaving),
     ) -> Result<Snapshot, WorkerGone> {
         let mut pieces = Pieces::default();
-        let mut from = 0_u32;
-        let generation = loop {
-            let to = from.saturating_add(PIECE);
-            let piece = self.worker.leaving(from..to)?;
+        let (mut next, mut to) = (Some(self.worker.begin_leaving(0..PIECE)?), PIECE);
+        let mut generation = None;
+        while let Some(piece) = next.take() {
+            let piece = piece.wait()?;
+            if to < piece.slots {
+                // The data thread looks for the next piece while this one is encoded.
+                let from = to;
+                to = to.saturating_add(PIECE);
+                next = Some(self.worker.begin_leaving(from..to)?);
+            }
+            generation = piece.generation;
             seen(&piece);
             pieces.add(&piece);
-            if to >= piece.slots {
-                break piece.generation;
-            }
-            from = to;
-        };
+        }
         Ok(pieces.seal(&self.options, kind, id, generation, [0; 32]))
     }
 

@@ -9,7 +9,7 @@ use std::sync::mpsc::SyncSender;
 use fw_engine::{Arrival, Engine, Follower, Home, PortableConn, RuleSlot, Tick, Trust};
 use fw_model::{Adoption, Arrived, FlowKey, Reason, RuleId};
 
-use super::{Order, Worker, WorkerGone, WorkerHandle};
+use super::{Order, Pending, Worker, WorkerGone, WorkerHandle};
 use crate::vring::Look;
 
 /// A piece of the table as it leaves.
@@ -114,7 +114,12 @@ impl WorkerHandle {
 
     /// The conns at these places.
     pub(crate) fn leaving(&self, slots: Range<u32>) -> Result<Leaving, WorkerGone> {
-        self.order(|done| Order::Hand(Hand::Leave(Places::Range(slots), done)))
+        self.begin_leaving(slots)?.wait()
+    }
+
+    /// As [`WorkerHandle::leaving`], for whoever has something else to do meanwhile.
+    pub(crate) fn begin_leaving(&self, slots: Range<u32>) -> Result<Pending<Leaving>, WorkerGone> {
+        self.begin(|done| Order::Hand(Hand::Leave(Places::Range(slots), done)))
     }
 
     /// The conns at these places, in this order; where none lives there is none.
@@ -157,14 +162,14 @@ impl WorkerHandle {
         self.order(|done| Order::Hand(Hand::Forget(done)))
     }
 
-    /// Takes conns in.
-    pub(crate) fn adopt(
+    /// Takes conns in, while the caller prepares the next ones.
+    pub(crate) fn begin_adopt(
         &self,
         arrivals: Vec<Arrival>,
         names: Vec<RuleId>,
         trust: Trust,
-    ) -> Result<Adoption, WorkerGone> {
-        self.order(|done| Order::Hand(Hand::Adopt(arrivals, names, trust, done)))
+    ) -> Result<Pending<Adoption>, WorkerGone> {
+        self.begin(|done| Order::Hand(Hand::Adopt(arrivals, names, trust, done)))
     }
 
     /// A table has arrived, or was refused: then the NIC is closed.
