@@ -173,6 +173,11 @@ impl Table {
         self.index.warm(hash)
     }
 
+    /// Loads what filing a conn with this deadline will change: the one that is first in its list now.
+    pub(crate) fn warm_deadline(&self, deadline: Tick) -> u64 {
+        self.store.touch_list(deadline)
+    }
+
     /// The conn of `flow`, unless its time is over at `now`.
     pub(crate) fn find(&self, flow: &FlowKey, hash: u64, now: Tick) -> Option<ConnId> {
         self.look_for(&Key::of(flow), hash, now)

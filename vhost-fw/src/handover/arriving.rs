@@ -3,6 +3,8 @@
 //! Everything is checked before the table here is touched. Knows snapshots, what is expected and the data thread's
 //! commands. Never knows who carried the bytes.
 
+use std::collections::VecDeque;
+
 use conn_snapshot::{Checked, Chunk, Decoder, Kind};
 use fw_engine::Trust;
 use fw_model::{Adoption, Arrived};
@@ -10,6 +12,9 @@ use fw_model::{Adoption, Arrived};
 use super::staged::Staged;
 use super::{Handover, HandoverError, HandoverOptions, Restore, record};
 use crate::worker::{Pending, WorkerGone};
+
+/// Chunks that wait for the data thread, at most: some 300 KB each.
+const UNDER_WAY: usize = 8;
 
 impl Handover {
     /// Takes a table in place of the one that is here, or says why not. A refusal closes the NIC.
@@ -115,16 +120,18 @@ impl Handover {
     fn replace(&self, checked: &Checked<'_>, trust: Trust) -> Result<Arrived, HandoverError> {
         self.worker.forget_conns()?;
         let mut adoption = Adoption::default();
-        // The data thread takes one chunk in while the next is decoded.
-        let mut under_way = None;
+        // The data thread takes chunks in while the next ones are decoded: neither waits for the other to wake.
+        let mut under_way = VecDeque::new();
         checked.try_visit(|chunk| {
-            let before = under_way.replace(self.begin_adopt(chunk, trust)?);
-            if let Some(before) = before {
-                add(&mut adoption, &before.wait()?);
+            under_way.push_back(self.begin_adopt(chunk, trust)?);
+            if under_way.len() > UNDER_WAY
+                && let Some(first) = under_way.pop_front()
+            {
+                add(&mut adoption, &first.wait()?);
             }
             Ok::<_, WorkerGone>(())
         })?;
-        if let Some(last) = under_way {
+        for last in under_way {
             add(&mut adoption, &last.wait()?);
         }
         Ok(Arrived::Adopted(adoption))
