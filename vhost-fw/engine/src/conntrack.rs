@@ -140,6 +140,12 @@ impl Table {
         }
     }
 
+    /// Has the system give the memory of so many conns now, not while they are taken in.
+    pub(crate) fn prepare(&mut self, conns: u32) {
+        self.store.prepare(conns);
+        self.index.prepare();
+    }
+
     /// New limits, within what was reserved. Conns beyond them live on; new ones wait.
     pub(crate) fn set_limits(&mut self, conns: u32, half_open: u32) {
         self.limit = conns.clamp(1, self.store.room());

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use conn_snapshot::{Checked, Chunk, Decoder, Kind};
+use conn_snapshot::{Checked, Chunk, Decoder, Header, Kind};
 use fw_engine::Trust;
 use fw_model::{Adoption, Arrived};
 
@@ -22,6 +22,14 @@ impl Handover {
         let arrived = self.take(bytes).inspect_err(|error| self.refuse(error))?;
         self.arrived(arrived.clone())?;
         Ok(arrived)
+    }
+
+    /// A table with this header, which is authentic, is on its way.
+    pub(crate) fn make_ready(&self, header: &Header) {
+        let records = u32::try_from(header.records).unwrap_or(u32::MAX);
+        if let Err(gone) = self.worker.begin_prepare(records.min(self.options.conns)) {
+            log::error!("{gone}");
+        }
     }
 
     /// Takes a table that an operator brings. A refusal changes nothing.

@@ -2,6 +2,7 @@
 //!
 //! Knows the two ends. Never knows how bytes travel.
 
+use conn_snapshot::Sealed;
 use fw_model::Arrived;
 
 use crate::device::Device;
@@ -20,5 +21,7 @@ pub fn save(device: &Device) -> Result<Vec<u8>, HandoverError> {
 /// # Errors
 /// It is refused.
 pub fn load(device: &Device, bytes: &[u8]) -> Result<Arrived, HandoverError> {
-    device.handover().ok_or(HandoverError::Unannounced)?.load(bytes)
+    let handover = device.handover().ok_or(HandoverError::Unannounced)?;
+    handover.make_ready(&Sealed::read(bytes)?.header);
+    handover.load(bytes)
 }

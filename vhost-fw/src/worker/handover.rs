@@ -98,6 +98,7 @@ pub(super) enum Hand {
     Follow(SyncSender<()>),
     LeaveAlone(SyncSender<()>),
     Changed(Vec<u32>, SyncSender<Vec<u32>>),
+    Prepare(u32, SyncSender<()>),
     Forget(SyncSender<()>),
     BeginStage(u64, SyncSender<()>),
     Stage(Box<Staging>, SyncSender<Option<Outcomes>>),
@@ -157,6 +158,11 @@ impl WorkerHandle {
         self.order(|done| Order::Hand(Hand::ForgetStage(done)))
     }
 
+    /// Makes ready for so many conns, while they are still on their way.
+    pub(crate) fn begin_prepare(&self, conns: u32) -> Result<Pending<()>, WorkerGone> {
+        self.begin(|done| Order::Hand(Hand::Prepare(conns, done)))
+    }
+
     /// Makes room for another table.
     pub(crate) fn forget_conns(&self) -> Result<(), WorkerGone> {
         self.order(|done| Order::Hand(Hand::Forget(done)))
@@ -194,6 +200,13 @@ impl Worker {
                 let _ = done.send(());
             }
             Hand::Changed(spare, done) => drop(done.send(self.desk.engine.changed_places(spare))),
+            Hand::Prepare(conns, done) => {
+                // It takes a while, which frames would wait for.
+                if !self.rings_run() {
+                    self.desk.engine.prepare(conns);
+                }
+                let _ = done.send(());
+            }
             Hand::Forget(done) => {
                 self.staged = None;
                 self.desk.engine.forget_conns();
