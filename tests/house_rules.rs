@@ -16,6 +16,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("fw-engine", &["fw-model"]),
     ("conn-snapshot", &["fw-model"]),
     ("vhost-fw", &["fw-engine", "fw-model", "fw-control", "conn-snapshot"]),
+    ("state-migrate", &["fw-model", "fw-control", "conn-snapshot"]),
     ("fw-tests", &["fw-engine", "fw-model", "fw-control", "vhost-fw", "conn-snapshot"]),
 ];
 

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::host::{self, Stay};
 use crate::program;
 
+mod ahead;
 mod backlog;
 mod datapath;
 pub mod dpdk;
@@ -26,6 +27,7 @@ mod super_segment;
 #[serde(rename_all = "kebab-case")]
 enum Better {
     Higher,
+    Lower,
 }
 
 /// One line of results.
@@ -54,6 +56,7 @@ struct Bench {
     name: &'static str,
     unit: &'static str,
     peer_name: &'static str,
+    better: Better,
     /// Whether it needs a network of its own.
     own_network: bool,
     run: fn() -> Result<Rounds>,
@@ -64,6 +67,7 @@ const BENCHES: &[Bench] = &[
         name: "datapath/null-1k",
         unit: "Mpps",
         peer_name: "DPDK net_vhost, receive only",
+        better: Better::Higher,
         own_network: false,
         run: datapath::null_1k,
     },
@@ -71,6 +75,7 @@ const BENCHES: &[Bench] = &[
         name: "datapath/null-100k",
         unit: "Mpps",
         peer_name: "DPDK net_vhost, receive only",
+        better: Better::Higher,
         own_network: false,
         run: datapath::null_100k,
     },
@@ -78,6 +83,7 @@ const BENCHES: &[Bench] = &[
         name: "datapath/tap-64",
         unit: "Mpps",
         peer_name: "write() to a tap",
+        better: Better::Higher,
         own_network: true,
         run: datapath::tap_64,
     },
@@ -85,6 +91,7 @@ const BENCHES: &[Bench] = &[
         name: "datapath/price-64",
         unit: "Mpps",
         peer_name: "ours without rules: everything passes",
+        better: Better::Higher,
         own_network: false,
         run: datapath::price_64,
     },
@@ -92,6 +99,7 @@ const BENCHES: &[Bench] = &[
         name: "datapath/tap-64k-tso",
         unit: "kpps",
         peer_name: "writev() of the same parts to a tap",
+        better: Better::Higher,
         own_network: true,
         run: datapath::tap_64k_tso,
     },
@@ -99,13 +107,31 @@ const BENCHES: &[Bench] = &[
         name: "datapath/tap-rx",
         unit: "Mpps",
         peer_name: "read() from a tap",
+        better: Better::Higher,
         own_network: true,
         run: datapath::tap_rx,
+    },
+    Bench {
+        name: "handover/stop-1m",
+        unit: "ms",
+        peer_name: "the same with an empty table",
+        better: Better::Lower,
+        own_network: false,
+        run: ahead::stop_1m,
+    },
+    Bench {
+        name: "handover/blob-1m",
+        unit: "KiB",
+        peer_name: "the whole table",
+        better: Better::Lower,
+        own_network: false,
+        run: ahead::blob_1m,
     },
     Bench {
         name: "guests/tcp-tso",
         unit: "Mbit/s",
         peer_name: "the same guests on taps that QEMU serves itself",
+        better: Better::Higher,
         own_network: true,
         run: guests::tcp_tso,
     },
@@ -208,7 +234,7 @@ fn line(bench: &Bench, rounds: &Rounds) -> Result<Line> {
         peer_name: peer.map(|_| bench.peer_name),
         unit: bench.unit,
         ratio: peer.filter(|peer| *peer > 0.0).map(|peer| rounded(ours / peer)),
-        better: Better::Higher,
+        better: bench.better,
         n: rounds.ours.len(),
         spread: rounded(quiet::spread(&rounds.ours)),
     })

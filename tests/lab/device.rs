@@ -96,6 +96,15 @@ pub fn prepared(rules: &str, previous: u64) -> Arc<PreparedRules> {
     Arc::new(PreparedRules::new(rules).unwrap())
 }
 
+/// An engine with [`RULES`] in force and room for so many conns.
+#[must_use]
+pub fn engine(conns: u32) -> Engine {
+    let config = Config { conns, fragments: Config::FRAGMENTS, hash_key: [7; 16], mtu: 1500 };
+    let mut engine = Engine::new(config);
+    engine.install(prepared(RULES, 0), fw_engine::Tick(0));
+    engine
+}
+
 impl Bench {
     /// A device on a wire of ours, with [`RULES`].
     #[must_use]
@@ -108,11 +117,17 @@ impl Bench {
     /// As [`Bench::new`], for a VM that moves.
     #[must_use]
     pub fn moving(handover: HandoverOptions) -> Self {
+        Self::holding(engine(4096), handover)
+    }
+
+    /// As [`Bench::moving`], with an engine of one's own making.
+    #[must_use]
+    pub fn holding(engine: Engine, handover: HandoverOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("vhost.sock");
         let (near, far) = pair(1500).unwrap();
         let endpoint = Endpoint::Listen(socket.clone());
-        let mut bench = Self::made(Box::new(near), endpoint, socket, folder, Some(handover));
+        let mut bench = Self::made(engine, Box::new(near), endpoint, socket, folder, Some(handover));
         bench.far = Some(far);
         bench
     }
@@ -134,10 +149,11 @@ impl Bench {
         socket: PathBuf,
         folder: tempfile::TempDir,
     ) -> Self {
-        Self::made(uplink, endpoint, socket, folder, None)
+        Self::made(engine(4096), uplink, endpoint, socket, folder, None)
     }
 
     fn made(
+        engine: Engine,
         uplink: Box<dyn Uplink>,
         endpoint: Endpoint,
         socket: PathBuf,
@@ -145,9 +161,6 @@ impl Bench {
         handover: Option<HandoverOptions>,
     ) -> Self {
         let shown = Arc::new(Mutex::new(Vec::new()));
-        let mut engine =
-            Engine::new(Config { conns: 4096, fragments: Config::FRAGMENTS, hash_key: [7; 16], mtu: 1500 });
-        engine.install(prepared(RULES, 0), fw_engine::Tick(0));
         let device = Device::start(DeviceOptions {
             engine,
             uplink,

@@ -9,13 +9,14 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use fw_tests::host::Stay;
-use fw_tests::migrate::{Beside, Under};
+use fw_tests::migrate::{Beside, By, Under};
 use fw_tests::{bench, image, migrate, quickstart, suite, switch};
 
 const USAGE: &str = "usage: lab quickstart [--keep]
        lab test [--fast|--long]
        lab bench [NAME…]
-       lab migrate [--count N] [--conns N] [--without-state|--without-firewall] [--compare] [--vmm qemu|cloud-hypervisor]
+       lab migrate [--count N] [--conns N] [--without-state|--without-firewall] [--compare] [--by-state-migrate]
+                   [--vmm qemu|cloud-hypervisor]
        lab image
        lab switch SOCKET…";
 
@@ -82,6 +83,7 @@ fn options(words: &[&str]) -> Option<migrate::Options> {
             "--conns" => options.conns = words.next()?.parse().ok().filter(|conns| *conns > 0)?,
             "--without-state" => options.behind = migrate::Behind::Forgetful,
             "--without-firewall" => options.behind = migrate::Behind::Nothing,
+            "--by-state-migrate" => options.by = By::StateMigrate,
             "--compare" => options.beside = Beside::Bare,
             "--vmm" => {
                 options.under = match *words.next()? {

@@ -20,6 +20,7 @@ mod busy;
 mod denied;
 mod hosts;
 mod monitor;
+mod mover;
 mod peer;
 mod pulse;
 mod qmp;
@@ -42,8 +43,19 @@ pub struct Options {
     pub behind: Behind,
     /// Which VMM it runs under.
     pub under: Under,
+    /// Who gives the order.
+    pub by: By,
     /// Whether a guest without a firewall moves as often afterwards: what a move costs the VMM alone.
     pub beside: Beside,
+}
+
+/// Who has a guest moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The VMM is told to, and carries all of the table.
+    Vmm,
+    /// `state-migrate migrate`, which lets the table go ahead.
+    StateMigrate,
 }
 
 /// Whether a run has another beside it.
@@ -97,7 +109,14 @@ impl Behind {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { count: 2, conns: 1000, behind: Behind::Firewalls, under: Under::Qemu, beside: Beside::None }
+        Self {
+            count: 2,
+            conns: 1000,
+            behind: Behind::Firewalls,
+            under: Under::Qemu,
+            by: By::Vmm,
+            beside: Beside::None,
+        }
     }
 }
 
@@ -163,7 +182,9 @@ pub fn run(options: Options) -> Result<Outcome> {
     progress(&rung.to_string());
     let found = Found::on(&rung, &image, options)?;
     let beside = match options.beside {
-        Beside::Bare => Some(Found::on(&rung, &image, Options { behind: Behind::Nothing, ..options })?),
+        Beside::Bare => {
+            Some(Found::on(&rung, &image, Options { behind: Behind::Nothing, by: By::Vmm, ..options })?)
+        }
         Beside::None => None,
     };
     let good = found.is_good() && beside.as_ref().is_none_or(Found::is_good);
@@ -177,6 +198,9 @@ fn nested(options: Options, image: &Image, vmm: &Path) -> Result<Outcome> {
     words.extend(options.behind.word());
     if options.beside == Beside::Bare {
         words.push("--compare");
+    }
+    if options.by == By::StateMigrate {
+        words.push("--by-state-migrate");
     }
     let program = program::ours("lab")?;
     let folder = tempfile::Builder::new().prefix("portcullis-").tempdir()?;

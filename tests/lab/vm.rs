@@ -55,6 +55,12 @@ pub struct Moving {
 }
 
 impl Moving {
+    /// Where QEMU takes another's orders: each of its monitors talks with one at a time.
+    #[must_use]
+    pub fn orders(&self) -> PathBuf {
+        self.monitor.with_extension("orders")
+    }
+
     /// Where Cloud Hypervisor tells what happens.
     #[must_use]
     pub fn events(&self) -> PathBuf {
@@ -241,7 +247,9 @@ fn qemu(
     command.arg("-kernel").arg(&image.vmlinuz).arg("-initrd").arg(&image.initramfs);
     command.arg("-append").arg(orders(spec, "console=ttyS0 no_timer_check", "ttyS1"));
     if let Some(moving) = moving {
-        command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", moving.monitor.display()));
+        for monitor in [moving.monitor.clone(), moving.orders()] {
+            command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", monitor.display()));
+        }
         if let Some(incoming) = &moving.incoming {
             command.arg("-incoming").arg(format!("unix:{}", incoming.display()));
         }

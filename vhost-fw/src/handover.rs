@@ -152,6 +152,7 @@ impl Handover {
             versions: (oldest, newest),
             key: hex::encode(&self.options.key.fingerprint()),
             rings_run: self.worker.rings_run()?,
+            taken: self.expected().last_taken(),
         })
     }
 

@@ -22,9 +22,10 @@ use crate::vring::{Plug, Ring, TOKEN_UPLINK};
 mod announcer;
 mod clock;
 mod desk;
-mod handover;
+pub(crate) mod handover;
 mod inward;
 mod outward;
+mod pending;
 
 use announcer::Announcer;
 use desk::{Desk, GuestDoor};
@@ -32,6 +33,7 @@ use handover::Hand;
 pub(crate) use handover::{Leaving, Outcomes, Staging};
 use inward::Inward;
 use outward::Outward;
+pub(crate) use pending::Pending;
 
 pub use clock::boot_time;
 pub(crate) use clock::wall_time_ms;
@@ -106,16 +108,7 @@ impl WorkerHandle {
         let (done, answer) = sync_channel(1);
         self.orders.send(order(done)).map_err(|_| WorkerGone)?;
         self.plug.wake();
-        Ok(Pending(answer))
-    }
-}
-
-/// What the data thread was asked and has perhaps not done yet.
-pub(crate) struct Pending<T>(Receiver<T>);
-
-impl<T> Pending<T> {
-    pub(crate) fn wait(self) -> Result<T, WorkerGone> {
-        self.0.recv().map_err(|_| WorkerGone)
+        Ok(Pending::new(answer))
     }
 }
 

@@ -63,6 +63,14 @@ impl Api {
         let destination = format!("unix:{}", to.display());
         let body = json!({"destination_url": destination, "timeout_s": 120, "timeout_strategy": "Ignore"});
         put(&self.socket, "vm.send-migration", &body)?;
+        self.left()
+    }
+
+    /// Returns when a guest that is being moved has been paused for good.
+    ///
+    /// # Errors
+    /// It was not.
+    pub(super) fn left(&mut self) -> Result<Left> {
         Ok(Left { stopped_us: self.wait_for("paused", MOVE_PATIENCE)?, downtime_ms: None })
     }
 

@@ -58,6 +58,17 @@ impl Monitor {
         }
     }
 
+    /// Returns when a guest that another one moves has left.
+    ///
+    /// # Errors
+    /// It does not leave: the error is the VMM's.
+    pub(super) fn left(&mut self) -> Result<Left> {
+        match self {
+            Self::Qemu(qmp) => qmp.left(),
+            Self::CloudHypervisor(api) => api.left(),
+        }
+    }
+
     /// Waits until the guest runs here; since when, in microseconds of the wall clock.
     ///
     /// # Errors

@@ -89,6 +89,14 @@ impl Qmp {
     pub(super) fn migrate(&mut self, to: &Path) -> Result<Left> {
         self.run("migrate-set-parameters", json!({"downtime-limit": 300, "max-bandwidth": 1_u64 << 40}))?;
         self.run("migrate", json!({"uri": format!("unix:{}", to.display())}))?;
+        self.left()
+    }
+
+    /// Returns when a VM that is being moved has left.
+    ///
+    /// # Errors
+    /// The migration fails: the error is QEMU's.
+    pub(super) fn left(&mut self) -> Result<Left> {
         let end = Instant::now() + MOVE_PATIENCE;
         while Instant::now() < end {
             let status = self.run("query-migrate", json!({}))?;

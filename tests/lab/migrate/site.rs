@@ -17,8 +17,9 @@ use super::busy::{Busy, Ends};
 use super::denied::{CLOSED, FORBIDDEN, MARKED, WITNESS};
 use super::hosts::{self, HOSTS};
 use super::monitor::Monitor;
+use super::mover::{self, Mover};
 use super::peer::{Conns, PATIENCE};
-use super::{Behind, Options, progress};
+use super::{Behind, By, Options, progress};
 use crate::firewall::{Firewall, Uplink};
 use crate::host::{BRIDGE, HOST_V4};
 use crate::image::Image;
@@ -61,7 +62,10 @@ pub struct Site<'a> {
     at: usize,
     moves: u16,
     vm: Vm,
+    /// Where its VMM takes another's orders.
+    orders: String,
     monitor: Monitor,
+    mover: Option<Mover>,
     idle: Conns,
     chatty: Conns,
     flow: UdpSocket,
@@ -106,7 +110,12 @@ impl<'a> Site<'a> {
         let spec = spec(rung, folder, 0, firewalls.as_ref(), None);
         let mut vm = Vm::start(rung, image, &spec, folder)?;
         vm.wait()?;
-        let monitor = Monitor::connect(&rung.vmm, &spec.moving.context("a VM that moves")?)?;
+        let moving = spec.moving.context("a VM that moves")?;
+        let monitor = Monitor::connect(&rung.vmm, &moving)?;
+        let mover = match options.by {
+            By::Vmm => None,
+            By::StateMigrate => Some(Mover::start(folder)?),
+        };
         let flow = open_flow(&mut vm)?;
         let patience = options.behind.patience();
         let (idle, chatty) = (Conns::new(patience), Conns::new(patience));
@@ -118,7 +127,9 @@ impl<'a> Site<'a> {
             at: 0,
             moves: 0,
             vm,
+            orders: mover::orders(&rung.vmm, &moving),
             monitor,
+            mover,
             idle,
             chatty,
             flow,
@@ -173,7 +184,9 @@ impl<'a> Site<'a> {
         let spec =
             spec(self.rung, self.folder, self.moves, self.firewalls.as_ref(), Some((to, door.clone())));
         let arriving = Vm::start(self.rung, self.image, &spec, self.folder)?;
-        let mut there = Monitor::connect(&self.rung.vmm, &spec.moving.context("a VM that moves")?)?;
+        let moving = spec.moving.context("a VM that moves")?;
+        let mut there = Monitor::connect(&self.rung.vmm, &moving)?;
+        let orders = mover::orders(&self.rung.vmm, &moving);
         let denied_before = self.marked_frames()?;
         let ends = Ends {
             us: HOST_V4.parse()?,
@@ -185,9 +198,14 @@ impl<'a> Site<'a> {
         };
         let busy = Busy::start(&ends, self.chatty.take())?;
         thread::sleep(BEFORE);
-        let left = self.monitor.migrate(&door).with_context(|| self.said(&arriving))?;
+        let left = match &self.mover {
+            None => self.monitor.migrate(&door),
+            Some(mover) => mover.migrate(self.at, &self.orders, &door).and_then(|()| self.monitor.left()),
+        };
+        let left = left.with_context(|| self.said(&arriving))?;
         let resumed_us = there.wait_running().with_context(|| self.said(&arriving))?;
         self.vm = arriving;
+        self.orders = orders;
         self.monitor = there;
         self.at = to;
         thread::sleep(AFTER);

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
-use crate::{PROTOCOL_VERSION, Request};
+use crate::PROTOCOL_VERSION;
 
 /// The longest message: rules with a million members.
 pub const LEN_MAX: usize = 256 << 20;
@@ -62,14 +62,37 @@ fn other_version(version: u16) -> String {
 ///
 /// # Errors
 /// The other end went away, or its answer is not understood.
-pub fn exchange<T: DeserializeOwned>(stream: &mut (impl Read + Write), request: &Request) -> io::Result<T> {
+pub fn exchange<T: DeserializeOwned>(
+    stream: &mut (impl Read + Write),
+    request: &impl Serialize,
+) -> io::Result<T> {
     // Who is turned away may be told so before the request is out: read first, complain then.
     let sent = stream.write_all(&encode(request)?);
-    let mut prefix = [0; PREFIX];
-    stream.read_exact(&mut prefix).map_err(|error| sent.err().unwrap_or(error))?;
-    let length = announced(&prefix).filter(|length| *length <= LEN_MAX);
-    let length = length.ok_or_else(|| io::Error::other("the answer is too long"))?;
+    match receive(stream, LEN_MAX) {
+        Ok(Some(answer)) => answer.map_err(io::Error::other),
+        Ok(None) => Err(sent.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())),
+        Err(error) => Err(sent.err().unwrap_or(error)),
+    }
+}
+
+/// The next message, of `len_max` bytes at most; `None` when the other end has no more.
+///
+/// # Errors
+/// The other end went away within a message, or its message is too long; what is in it may still not be understood.
+pub fn receive<T: DeserializeOwned>(
+    stream: &mut impl Read,
+    len_max: usize,
+) -> io::Result<Option<Result<T, String>>> {
+    let mut prefix = Vec::new();
+    stream.take(PREFIX as u64).read_to_end(&mut prefix)?;
+    if prefix.is_empty() {
+        return Ok(None);
+    }
+    let length = announced(&prefix).ok_or(io::ErrorKind::UnexpectedEof)?;
+    if length > len_max {
+        return Err(io::Error::other(format!("a message of {length} bytes, and {len_max} are taken")));
+    }
     let mut json = Vec::new();
     stream.take(length as u64).read_to_end(&mut json)?;
-    decode(&json).map_err(io::Error::other)
+    Ok(Some(decode(&json)))
 }

@@ -92,4 +92,6 @@ pub struct Terms {
     pub key: String,
     /// Whether a VM is being served.
     pub rings_run: bool,
+    /// The last handover whose table was taken here; absent if none was, or one without a name.
+    pub taken: Option<HandoverId>,
 }

@@ -140,12 +140,6 @@ impl Table {
         }
     }
 
-    /// Has the system give the memory of so many conns now, not while they are taken in.
-    pub(crate) fn prepare(&mut self, conns: u32) {
-        self.store.prepare(conns);
-        self.index.prepare();
-    }
-
     /// New limits, within what was reserved. Conns beyond them live on; new ones wait.
     pub(crate) fn set_limits(&mut self, conns: u32, half_open: u32) {
         self.limit = conns.clamp(1, self.store.room());
@@ -177,11 +171,6 @@ impl Table {
     /// Loads the index line of `hash`, so that a batch waits for memory once.
     pub(crate) fn warm(&self, hash: u64) -> u64 {
         self.index.warm(hash)
-    }
-
-    /// Loads what filing a conn with this deadline will change: the one that is first in its list now.
-    pub(crate) fn warm_deadline(&self, deadline: Tick) -> u64 {
-        self.store.touch_list(deadline)
     }
 
     /// The conn of `flow`, unless its time is over at `now`.

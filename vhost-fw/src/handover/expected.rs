@@ -65,6 +65,10 @@ impl Expected {
         self.expected = id;
     }
 
+    pub(super) fn last_taken(&self) -> Option<HandoverId> {
+        self.taken.back().copied()
+    }
+
     /// Refuses what is not expected by name.
     pub(super) fn require(&self, found: HandoverId) -> Result<(), HandoverError> {
         let expected = self.expected;

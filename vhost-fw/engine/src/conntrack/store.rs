@@ -85,13 +85,6 @@ impl Store {
         conn.map_or(0, |conn| conn.deadline.0 ^ conn.ends_at.0)
     }
 
-    /// Loads the line of the conn that is first in the list where this deadline belongs.
-    pub(super) fn touch_list(&self, deadline: Tick) -> u64 {
-        let first = self.wheel.head(self.wheel.slot_for(deadline));
-        let conn = usize::try_from(first).ok().and_then(|place| self.conns.get(place));
-        conn.map_or(0, |conn| conn.timer.next.into())
-    }
-
     /// When the timers must be looked at next.
     pub(super) fn next_due(&self) -> Option<Tick> {
         self.wheel.next_due()
