@@ -29,6 +29,8 @@ pub mod simulator;
 pub mod site;
 pub mod suite;
 pub mod switch;
+pub mod takeover;
 pub mod tap;
+mod traffic;
 pub mod vm;
 pub mod wire;

@@ -16,13 +16,9 @@ use crate::program;
 use crate::rung::{self, Processor, Rung, Vmm, Wiring};
 
 mod api;
-mod busy;
-mod denied;
 mod hosts;
 mod monitor;
 mod mover;
-mod peer;
-mod pulse;
 mod qmp;
 mod site;
 

@@ -153,7 +153,11 @@ impl Guest {
         }
     }
 
-    fn take_used(&mut self, index: usize) -> Outcome<Vec<(u32, u32)>> {
+    /// Takes what the device gave back so far: ids and lengths.
+    ///
+    /// # Errors
+    /// There is no such ring.
+    pub fn take_used(&mut self, index: usize) -> Outcome<Vec<(u32, u32)>> {
         let event_idx = self.has(VIRTIO_RING_F_EVENT_IDX);
         let memory = self.memory.clone();
         self.ring_mut(index).take_used(&memory, event_idx)
