@@ -41,6 +41,15 @@ impl Handover {
         Ok(*checked.code())
     }
 
+    /// Takes the table of this NIC's worker before this one, exactly; how many conns live.
+    pub(crate) fn succeed(&self, bytes: &[u8]) -> Result<u64, HandoverError> {
+        let checked = self.check(bytes)?;
+        match self.replace(&checked, Trust::Exact)? {
+            Arrived::Adopted(adoption) => Ok(adoption.kept + adoption.judged_again),
+            Arrived::Emptied | Arrived::Refused(_) => Ok(0),
+        }
+    }
+
     /// Takes what comes ahead of a VM: the table, or what is new of it. Answers with its code.
     pub(super) fn stage(&self, bytes: &[u8]) -> Result<[u8; 32], HandoverError> {
         let checked = self.check(bytes)?;

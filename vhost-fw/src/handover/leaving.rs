@@ -41,7 +41,7 @@ impl Handover {
     }
 
     /// The table as it stands, for whoever asks, while the VM may run.
-    pub(super) fn export(&self) -> Result<Vec<u8>, HandoverError> {
+    pub(crate) fn export(&self) -> Result<Vec<u8>, HandoverError> {
         Ok(self.whole(Kind::Whole, HandoverId::NONE, &mut |_| {})?.bytes)
     }
 

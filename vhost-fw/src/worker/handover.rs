@@ -10,6 +10,7 @@ use fw_engine::{Arrival, Engine, Follower, Home, PortableConn, RuleSlot, Tick, T
 use fw_model::{Adoption, Arrived, FlowKey, Reason, RuleId};
 
 use super::{Order, Pending, Worker, WorkerGone, WorkerHandle};
+use crate::crash_copy::CrashCopy;
 use crate::vring::Look;
 
 /// A piece of the table as it leaves.
@@ -103,6 +104,7 @@ pub(super) enum Hand {
     BeginStage(u64, SyncSender<()>),
     Stage(Box<Staging>, SyncSender<Option<Outcomes>>),
     ForgetStage(SyncSender<()>),
+    Copy(Box<CrashCopy>, SyncSender<()>),
     Adopt(Vec<Arrival>, Vec<RuleId>, Trust, SyncSender<Adoption>),
     Arrived(Box<Arrived>, SyncSender<()>),
 }
@@ -151,6 +153,11 @@ impl WorkerHandle {
     /// Takes some of its conns in; `None` if it is no longer here.
     pub(crate) fn stage(&self, staging: Staging) -> Result<Option<Outcomes>, WorkerGone> {
         self.order(|done| Order::Hand(Hand::Stage(Box::new(staging), done)))
+    }
+
+    /// Writes the whole table to `copy`, which follows it from now on.
+    pub(crate) fn keep_copy(&self, copy: Box<CrashCopy>) -> Result<(), WorkerGone> {
+        self.order(|done| Order::Hand(Hand::Copy(copy, done)))
     }
 
     /// Forgets a table that came ahead, if one is here.
@@ -215,6 +222,11 @@ impl Worker {
             Hand::BeginStage(table, done) => {
                 self.desk.engine.forget_conns();
                 self.staged = Some(table);
+                let _ = done.send(());
+            }
+            Hand::Copy(mut copy, done) => {
+                copy.begin(&mut self.desk.engine, now);
+                self.crash_copy = Some(copy);
                 let _ = done.send(());
             }
             Hand::Stage(staging, done) => drop(done.send(self.stage(&staging, now))),
