@@ -398,3 +398,23 @@ fn a_slow_reader_gets_everything() {
     guest.frontend.check_device_state().unwrap();
     assert_eq!(arrived(&bench), adopted(1));
 }
+
+/// A SAVE that failed, or that nobody asked about, keeps the name for the next try.
+#[test]
+fn a_name_is_used_up_by_the_table_that_left_whole() {
+    let bench = host();
+    let mut guest = asking(&bench, Vmm::CloudHypervisor);
+    guest.stop().unwrap();
+    bench.announce(ID);
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    drop(ours);
+    guest.begin(SAVE, theirs.into()).unwrap();
+    assert!(guest.frontend.check_device_state().is_err(), "nobody read it");
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    guest.begin(SAVE, theirs.into()).unwrap();
+    let mut unasked = Vec::new();
+    ours.read_to_end(&mut unasked).unwrap();
+    assert_eq!(Sealed::read(&unasked).unwrap().header.handover, ID);
+    guest.frontend.check_device_state().unwrap();
+    assert_eq!(Sealed::read(&guest.save().unwrap()).unwrap().header.handover, HandoverId::NONE);
+}
