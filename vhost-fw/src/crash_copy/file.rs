@@ -13,7 +13,7 @@ use std::time::Duration;
 use conn_snapshot::{Key, Record, RuleTag, SLOT_LEN, SavedSlot, SlotKey};
 use fw_engine::Tick;
 use fw_model::NicId;
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 
 const MAGIC: &[u8; 16] = b"PCcrashcopy v1\n\0";
@@ -178,7 +178,9 @@ impl SlotFile {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
             Ok(()) | Err(_) => {}
         }
-        require_private(&File::open(folder).map_err(failed)?, folder)?;
+        let flags = OFlags::DIRECTORY.bits().cast_signed();
+        let opened = OpenOptions::new().read(true).custom_flags(flags).open(folder).map_err(failed)?;
+        require_private(&opened, folder)?;
         // One that was left half made; a living process's is in use.
         if let Ok(half_made) = File::open(&path) {
             lock(&half_made, &path)?;
