@@ -15,6 +15,7 @@ use crate::outer::{self, Errand};
 use crate::program;
 use crate::rung::{self, Processor, Rung, Vmm, Wiring};
 
+mod abort;
 mod api;
 mod hosts;
 mod monitor;
@@ -22,6 +23,7 @@ mod mover;
 mod qmp;
 mod site;
 
+pub use abort::{Aborted, Phase, Victim};
 pub use hosts::make as make_hosts;
 pub use site::{Move, RULES, Site};
 

@@ -15,6 +15,7 @@ use fw_model::{Adoption, NicId, RuleId};
 
 use crate::handover::record;
 pub use file::CrashCopyError;
+pub(crate) use file::NewFile;
 use file::{Found, SlotFile};
 
 /// Windows that moved are written when they are this old, in milliseconds.
@@ -64,9 +65,26 @@ impl CrashCopy {
     ) -> Result<(Self, Adoption), CrashCopyError> {
         let found = Found::read(folder, nic, key, room, now);
         let adoption = adopt(engine, &found, now);
-        let (file, slot_key) = SlotFile::make(folder, nic, key, room)?;
+        let (mut copy, place) = Self::make(folder, nic, key, room)?;
+        copy.begin(engine, now);
+        // Only now is the old file replaced: a crash until here finds it whole.
+        place.put_in_place()?;
+        Ok((copy, adoption))
+    }
+
+    /// An empty copy beside the one that another process still writes, and what puts it in that one's place.
+    ///
+    /// # Errors
+    /// The folder or the file cannot be used.
+    pub(crate) fn make(
+        folder: &Path,
+        nic: &NicId,
+        key: Option<&Key>,
+        room: u32,
+    ) -> Result<(Self, NewFile), CrashCopyError> {
+        let (file, slot_key, place) = SlotFile::make(folder, nic, key, room)?;
         let places = usize::try_from(room).unwrap_or(usize::MAX);
-        let mut copy = Self {
+        let copy = Self {
             file,
             key: slot_key,
             written: vec![Written::default(); places],
@@ -74,16 +92,18 @@ impl CrashCopy {
             waiting: Vec::with_capacity(places),
             due: None,
         };
+        Ok((copy, place))
+    }
+
+    /// Writes the whole table, and follows it from now on.
+    pub(crate) fn begin(&mut self, engine: &mut Engine, now: Tick) {
         engine.follow(Follower::CrashCopy);
         let slots = engine.slots();
         let mut first = Vec::new();
         engine.export(0..slots, now, |slot, conn, rule| first.push((slot, *conn, rule)));
         for (slot, conn, rule) in first {
-            copy.write(engine, slot, Some((&conn, rule)), now);
+            self.write(engine, slot, Some((&conn, rule)), now);
         }
-        // Only now is the old file replaced: a crash until here finds it whole.
-        copy.file.put_in_place(folder, nic)?;
-        Ok((copy, adoption))
     }
 
     /// Writes what changed.

@@ -137,6 +137,11 @@ impl Handover {
         self.forget_staged()
     }
 
+    /// Whether somebody is moving this NIC's VM, as far as it was told.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.expected().is_any() || self.ahead().is_some() || self.staged().is_some()
+    }
+
     /// What this NIC can hand over and take.
     ///
     /// # Errors
@@ -144,6 +149,7 @@ impl Handover {
     pub fn terms(&self) -> Result<Terms, WorkerGone> {
         let Versions { oldest, newest } = Versions::OURS;
         let Leaving { generation, living, .. } = self.worker.leaving(0..0)?;
+        let (announced, taken) = self.expected().named();
         Ok(Terms {
             nic: self.options.nic.clone(),
             generation,
@@ -152,7 +158,8 @@ impl Handover {
             versions: (oldest, newest),
             key: hex::encode(&self.options.key.fingerprint()),
             rings_run: self.worker.rings_run()?,
-            taken: self.expected().last_taken(),
+            announced,
+            taken,
         })
     }
 

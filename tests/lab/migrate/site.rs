@@ -50,19 +50,19 @@ rules:
 /// One VM with its two possible hosts.
 #[derive(Debug)]
 pub struct Site<'a> {
-    rung: &'a Rung,
-    image: &'a Image,
-    folder: &'a Path,
-    firewalls: Option<[Firewall; 2]>,
+    pub(super) rung: &'a Rung,
+    pub(super) image: &'a Image,
+    pub(super) folder: &'a Path,
+    pub(super) firewalls: Option<[Firewall; 2]>,
     /// On which host the guest is.
-    at: usize,
-    moves: u16,
-    vm: Vm,
+    pub(super) at: usize,
+    pub(super) moves: u16,
+    pub(super) vm: Vm,
     /// Where its VMM takes another's orders.
-    orders: String,
-    monitor: Monitor,
-    mover: Option<Mover>,
-    idle: Conns,
+    pub(super) orders: String,
+    pub(super) monitor: Monitor,
+    pub(super) mover: Option<Mover>,
+    pub(super) idle: Conns,
     chatty: Conns,
     flow: UdpSocket,
     flow_lives: bool,
@@ -252,8 +252,12 @@ fn start_firewalls(folder: &Path, restore: &str) -> Result<[Firewall; 2]> {
     let key = folder.join("key");
     write_key(&key)?;
     let key = key.display().to_string();
-    let words = ["--state-key", &key, "--restore", restore];
     let start = |host: &str| {
+        // Its table outlives a firewall that is killed.
+        let copies = folder.join(host).join("copies");
+        fs::create_dir_all(&copies)?;
+        let copies = copies.display().to_string();
+        let words = ["--state-key", &key, "--restore", restore, "--state-dir", &copies];
         let uplink = Uplink::Bridge(BRIDGE.to_owned());
         Firewall::start_in(Some(host), "mover", RULES, uplink, &words, &folder.join(host))
     };
@@ -261,7 +265,7 @@ fn start_firewalls(folder: &Path, restore: &str) -> Result<[Firewall; 2]> {
     Ok([start(a)?, start(b)?])
 }
 
-fn spec(
+pub(super) fn spec(
     rung: &Rung,
     folder: &Path,
     number: u16,

@@ -238,6 +238,11 @@ impl Engine {
         }
     }
 
+    /// Makes ready for so many conns to be adopted: memory that was only reserved is given by the system now.
+    pub fn prepare(&mut self, conns: u32) {
+        self.state.table.prepare(conns);
+    }
+
     /// Forgets every conn, and tells nobody: another table takes this one's place.
     pub fn forget_conns(&mut self) {
         for slot in 0..self.state.table.slots() {

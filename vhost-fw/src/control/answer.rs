@@ -24,6 +24,7 @@ pub(super) fn to(nic: &dyn Nic, id: &NicId, request: Request) -> Reply {
         | Request::Thaw
         | Request::AnnounceHandover(_)
         | Request::ExpectHandover(_)
+        | Request::Upgrade
         | Request::CancelHandover
         | Request::Terms
         | Request::SendAhead(_)

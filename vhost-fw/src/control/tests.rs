@@ -39,6 +39,7 @@ impl Nic for Bare {
             | Request::Thaw
             | Request::AnnounceHandover(_)
             | Request::ExpectHandover(_)
+            | Request::Upgrade
             | Request::CancelHandover
             | Request::Terms
             | Request::SendAhead(_)

@@ -105,7 +105,21 @@ impl Found {
 /// The file being written.
 pub(super) struct SlotFile {
     mapping: MmapRegion<()>,
+}
+
+/// A new file that waits beside its place.
+pub(crate) struct NewFile {
+    new: PathBuf,
+    path: PathBuf,
     need: u64,
+}
+
+impl NewFile {
+    /// Puts it in the place of the one of before.
+    pub(crate) fn put_in_place(self) -> Result<(), CrashCopyError> {
+        let Self { new, path, need } = self;
+        fs::rename(new, &path).map_err(|source| CrashCopyError::Io { path, need, source })
+    }
 }
 
 impl SlotFile {
@@ -115,7 +129,7 @@ impl SlotFile {
         nic: &NicId,
         key: Option<&Key>,
         room: u32,
-    ) -> Result<(Self, SlotKey), CrashCopyError> {
+    ) -> Result<(Self, SlotKey, NewFile), CrashCopyError> {
         let slots = u64::from(room) * (HALVES * SLOT_LEN) as u64;
         let need = HEADER as u64 + slots;
         let path = new_path_of(folder, nic);
@@ -142,13 +156,8 @@ impl SlotFile {
         let length = usize::try_from(need).map_err(|_| failed(io::ErrorKind::FileTooLarge.into()))?;
         let mapping = MmapRegion::from_file(FileOffset::new(file, 0), length);
         let mapping = mapping.map_err(|error| failed(io::Error::other(error.to_string())))?;
-        Ok((Self { mapping, need }, slot_key))
-    }
-
-    /// Puts it in the place of the one of before.
-    pub(super) fn put_in_place(&self, folder: &Path, nic: &NicId) -> Result<(), CrashCopyError> {
-        let (new, path) = (new_path_of(folder, nic), path_of(folder, nic));
-        fs::rename(new, &path).map_err(|source| CrashCopyError::Io { path, need: self.need, source })
+        let new_file = NewFile { new: path, path: path_of(folder, nic), need };
+        Ok((Self { mapping }, slot_key, new_file))
     }
 
     /// Writes the older half of a slot.

@@ -34,7 +34,7 @@ pub(super) fn write(reply: &Reply, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn write_terms(terms: &Terms, out: &mut impl Write) -> io::Result<()> {
-    let Terms { nic, generation, conns, room, versions: (oldest, newest), key, rings_run, taken: _ } = terms;
+    let Terms { nic, generation, conns, room, versions: (oldest, newest), key, rings_run, .. } = terms;
     let generation = generation.map_or_else(|| "none".to_owned(), |generation| generation.to_string());
     let served = if *rings_run { "a VM is served" } else { "no VM is served" };
     writeln!(out, "nic {nic}, generation {generation}, {served}")?;

@@ -60,6 +60,7 @@ impl Handover {
             | Request::Thaw
             | Request::AnnounceHandover(_)
             | Request::ExpectHandover(_)
+            | Request::Upgrade
             | Request::CancelHandover
             | Request::Terms => Ok(()),
         }

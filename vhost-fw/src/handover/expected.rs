@@ -65,8 +65,10 @@ impl Expected {
         self.expected = id;
     }
 
-    pub(super) fn last_taken(&self) -> Option<HandoverId> {
-        self.taken.back().copied()
+    /// What the next table that leaves belongs to, and the last one that was taken.
+    pub(super) fn named(&self) -> (Option<HandoverId>, Option<HandoverId>) {
+        let announced = Some(self.announced).filter(|id| *id != HandoverId::NONE);
+        (announced, self.taken.back().copied())
     }
 
     /// Refuses what is not expected by name.
@@ -77,6 +79,10 @@ impl Expected {
         } else {
             Err(HandoverError::Unexpected { expected, found })
         }
+    }
+
+    pub(super) fn is_any(&self) -> bool {
+        self.announced != HandoverId::NONE || self.expected != HandoverId::NONE
     }
 
     pub(super) const fn cancel(&mut self) {

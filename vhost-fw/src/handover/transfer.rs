@@ -117,6 +117,7 @@ fn read_header(input: &mut impl Read, handover: &Handover) -> io::Result<(Vec<u8
             "its body has {body_len} bytes, and at most {limit} are taken"
         )));
     }
+    handover.make_ready(&sealed.header);
     Ok((bytes, body_len))
 }
 

@@ -3,13 +3,14 @@
 //! Knows what a worker will be given. Never knows what it does with it.
 
 use std::env;
-use std::fs::{self, DirBuilder};
-use std::io;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use conn_snapshot::KEY_LEN;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -42,6 +43,7 @@ pub fn keep(config: &DeviceConfig) -> Result<u8, RunError> {
     if let Some(copies) = copies_of(config, &settled.nic) {
         make_folder(&copies).map_err(doing(&copies.display().to_string()))?;
     }
+    let seal = random_seal().map_err(doing("/dev/urandom"))?;
     let program = env::current_exe().map_err(doing("finding this program"))?;
     let sandbox = close_sandbox(config, &settled, Some(&program))?;
     drop(settled);
@@ -55,8 +57,10 @@ pub fn keep(config: &DeviceConfig) -> Result<u8, RunError> {
         door,
         uplink: held,
         key,
+        seal,
         rules: written.transpose().map_err(doing("writing the rules down"))?,
         signals: signals.map_err(|error| doing("making a signalfd")(error.into()))?,
+        asker: None,
     };
     match keeper.serve().map_err(doing("keeping"))? {
         Over::Stopped => Ok(0),
@@ -76,6 +80,13 @@ fn once_free<T, E>(mut open: impl FnMut() -> Result<T, E>, is_held: fn(&E) -> bo
             done => return done,
         }
     }
+}
+
+/// Good for this keeper's life: what one worker seals, the next believes, and nobody else can make.
+fn random_seal() -> io::Result<[u8; KEY_LEN]> {
+    let mut seal = [0; KEY_LEN];
+    File::open("/dev/urandom")?.read_exact(&mut seal)?;
+    Ok(seal)
 }
 
 /// Its folder alone is this NIC's: those of other NICs pass through the one above.
