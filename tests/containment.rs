@@ -16,6 +16,7 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 fn firewall(nic: &str, words: &[&str], folder: &tempfile::TempDir) -> Firewall {
     // The NIC's own user passes through.
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let _ = fw_tests::program::vhost_fw();
     let rules = RULES.replace("web-1", nic);
     Firewall::start_with(nic, &rules, Uplink::Null, words, folder.path())
         .unwrap_or_else(|error| panic!("{error:?}"))
@@ -62,13 +63,11 @@ fn behind_a_keeper_the_next_vmm_is_served() {
     assert!(fs::metadata(format!("/proc/{}", kept.id())).is_ok(), "the keeper lives");
     drop(guest.frontend);
     let end = Instant::now() + 8 * PATIENCE;
-    let mut next = loop {
-        match Guest::boot(&kept.socket(), Vmm::Qemu, &[]) {
-            Ok(next) => break next,
-            Err(error) => assert!(Instant::now() < end, "{error}: {}", kept.log_tail()),
-        }
-        thread::sleep(Duration::from_millis(50));
-    };
+    while !kept.log_tail().contains("the VMM is gone") {
+        assert!(Instant::now() < end, "{}", kept.log_tail());
+        thread::sleep(Duration::from_millis(20));
+    }
+    let mut next = Guest::boot(&kept.socket(), Vmm::Qemu, &[]).unwrap();
     next.send(PLAIN, &dns(b"and here"), Layout::Linear).unwrap();
     assert_eq!(judged(&kept), 1);
 }

@@ -61,6 +61,7 @@ pub fn keep(config: &DeviceConfig) -> Result<u8, RunError> {
         rules: written.transpose().map_err(doing("writing the rules down"))?,
         signals: signals.map_err(|error| doing("making a signalfd")(error.into()))?,
         asker: None,
+        pause: Duration::ZERO,
     };
     match keeper.serve().map_err(doing("keeping"))? {
         Over::Stopped => Ok(0),
