@@ -98,6 +98,23 @@ fn a_conn_goes_on_at_the_new_host_in_either_vmms_order() {
     }
 }
 
+/// MIG-016: until the rings are enabled here the VM may run there.
+#[test]
+fn nobody_is_announced_before_the_vm_goes_on_here() {
+    let (source, target) = (host(), host());
+    let mut guest = asking(&source, Vmm::Qemu);
+    guest.stop().unwrap();
+    let state = guest.save().unwrap();
+    let mut arriving = Guest::boot(&target.socket, Vmm::Qemu, &[]).unwrap();
+    arriving.stop().unwrap();
+    arriving.load(&state).unwrap();
+    assert_eq!(arrived(&target), adopted(1));
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    target.nothing_arrives();
+    arriving.activate().unwrap();
+    is_announced(&target);
+}
+
 #[test]
 fn a_vm_that_never_ran_has_a_table_too() {
     let (source, target) = (host(), host());

@@ -126,7 +126,7 @@ fn an_altered_snapshot_under_a_valid_seal_is_refused_whole_or_holds_only_conns_t
             }
         }
     }
-    println!("{} snapshots, {taken} taken, {adopted} conns adopted, refused: {reasons:#?}", count());
+    eprintln!("{} snapshots, {taken} taken, {adopted} conns adopted, refused: {reasons:#?}", count());
     // Were everything refused by the first check, nothing would have been tried.
     assert!(taken > count() / 10 && adopted > u64::from(count()) / 2, "{taken} taken, {adopted} adopted");
     let wanted = [Reason::RecordImpossible, Reason::RecordTwice, Reason::AddressNotOurs, Reason::VlanRefused];
