@@ -111,7 +111,7 @@ fn a_real_guest_keeps_its_conns() -> Outcome {
     let options = Options {
         worker_kills: kills,
         keeper_kills: kills,
-        upgrades: 0,
+        upgrades: kills,
         conns,
         under: Under::Qemu,
         ..Options::default()

@@ -7,6 +7,8 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use conn_snapshot::KEY_LEN;
 use nix::sys::signal::{SigSet, Signal};
@@ -15,11 +17,11 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::kept::copies_of;
 use super::{RunError, Settled, close_sandbox, doing, load_rules, uplink_file};
 use crate::config::DeviceConfig;
-use crate::control;
+use crate::control::{self, ControlError};
 use crate::handover::load_secret;
 use crate::keeper::{Keeper, Over, rules};
 use crate::serve::{door_of, first_to_close};
-use crate::uplink;
+use crate::uplink::{self, UplinkError};
 use crate::worker::boot_time;
 
 /// Runs the keeper of a NIC until it is told to stop; the process's exit code. Called while the process has one thread.
@@ -30,8 +32,10 @@ pub fn keep(config: &DeviceConfig) -> Result<u8, RunError> {
     let settled = Settled::new(config, load_rules(config)?, None)?;
     let key = config.state_key.as_deref().map(load_secret).transpose()?;
     control::block_signals().map_err(doing("blocking signals"))?;
-    let (control, _control_file) = control::bind(&settled.control)?;
-    let held = uplink::hold(&config.uplink, &settled.nic, config.mtu)?;
+    let bind = || control::bind(&settled.control);
+    let (control, _control_file) = once_free(bind, |error| matches!(error, ControlError::InUse(_)))?;
+    let hold = || uplink::hold(&config.uplink, &settled.nic, config.mtu);
+    let held = once_free(hold, |error| matches!(error, UplinkError::Busy(_) | UplinkError::SocketInUse(_)))?;
     let _uplink_file = uplink_file(config)?;
     let (vmms, _socket_file) = control::bind(&config.socket)?;
     let (door, _door_file) = control::bind(&door_of(&settled.control))?;
@@ -41,10 +45,11 @@ pub fn keep(config: &DeviceConfig) -> Result<u8, RunError> {
     }
     let seal = random_seal().map_err(doing("/dev/urandom"))?;
     let program = env::current_exe().map_err(doing("finding this program"))?;
-    let _sandbox = close_sandbox(config, &settled, Some(&program))?;
+    let sandbox = close_sandbox(config, &settled, Some(&program))?;
     drop(settled);
     let own = SigSet::from_iter([Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT]);
     let signals = SignalFd::with_flags(&own, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC);
+    sandbox.enter_keeper().map_err(doing("closing the keeper's sandbox"))?;
     let keeper = Keeper {
         program,
         vmms: first_to_close(vmms),
@@ -56,10 +61,25 @@ pub fn keep(config: &DeviceConfig) -> Result<u8, RunError> {
         rules: written.transpose().map_err(doing("writing the rules down"))?,
         signals: signals.map_err(|error| doing("making a signalfd")(error.into()))?,
         asker: None,
+        pause: Duration::ZERO,
     };
     match keeper.serve().map_err(doing("keeping"))? {
         Over::Stopped => Ok(0),
         Over::Code(code) => Ok(code),
+    }
+}
+
+/// How long the worker of a keeper that was killed may hold what the next one wants, in milliseconds.
+const LEFT_BEHIND_MS: u64 = 2_000;
+
+/// Opens something that may be held by a process which is just ending.
+fn once_free<T, E>(mut open: impl FnMut() -> Result<T, E>, is_held: fn(&E) -> bool) -> Result<T, E> {
+    let end = boot_time().after_ms(LEFT_BEHIND_MS);
+    loop {
+        match open() {
+            Err(error) if is_held(&error) && boot_time() < end => thread::sleep(Duration::from_millis(5)),
+            done => return done,
+        }
     }
 }
 

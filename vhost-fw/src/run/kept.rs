@@ -11,6 +11,7 @@ use std::sync::Arc;
 use conn_snapshot::Key;
 use fw_engine::PreparedRules;
 use fw_model::NicId;
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::succession::Keeper;
 use super::{Opened, RunError, Settled, Vmm, doing, engine};
@@ -43,6 +44,8 @@ pub(super) struct Kept {
 impl Kept {
     /// Waits for the keeper's first word.
     pub(super) fn receive() -> io::Result<Self> {
+        // A worker that hangs ends with its keeper as well; a keeper that is gone by now says nothing more.
+        set_parent_process_death_signal(Some(Signal::KILL))?;
         let line = Line::inherited()?;
         let Some((Word::Start(start), given)) = line.receive()? else {
             return Err(io::Error::other("no keeper is there; leave --kept out"));
