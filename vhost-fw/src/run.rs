@@ -161,9 +161,8 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
         log::info!("generation {generation} is enforced");
     }
     let stop = EventFd::new(EFD_NONBLOCK).map_err(doing("making an eventfd"))?;
-    let nic = Box::new(nic);
     let told = stop.try_clone().map_err(doing("making an eventfd"))?;
-    let control = Control::new(settled.nic.clone(), nic, listener, config.rules.clone(), told);
+    let control = Control::new(settled.nic.clone(), Box::new(nic), listener, config.rules.clone(), told);
     let control = control.map_err(doing("starting the control thread"))?;
     let served = match vmm {
         Vmm::Kept(keeper) => {
