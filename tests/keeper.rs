@@ -281,3 +281,16 @@ fn keeper_and_worker_end_together() {
     let mut guest = guest.reconnect(&site.firewall.socket()).unwrap();
     site.all_is_well(&mut guest);
 }
+
+#[test]
+fn a_worker_that_hangs_ends_with_its_keeper_and_is_in_nobodys_way() {
+    let mut site = Site::new();
+    let guest = site.boot(Vmm::CloudHypervisor);
+    let worker = site.worker();
+    signal(worker, Signal::STOP);
+    site.firewall.kill();
+    site.wait(|_| !is_alive(worker));
+    site.firewall.revive().unwrap();
+    let mut guest = guest.reconnect(&site.firewall.socket()).unwrap();
+    site.all_is_well(&mut guest);
+}

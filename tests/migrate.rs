@@ -9,7 +9,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use fw_tests::host::{self, Stay};
 use fw_tests::image::Image;
-use fw_tests::migrate::{self, Behind, Found, Options, Outcome as Ran, RULES, Site, Under};
+use fw_tests::migrate::{
+    self, Behind, By, Found, Options, Outcome as Ran, Phase, RULES, Site, Under, Victim,
+};
 use fw_tests::program;
 use fw_tests::report::Report;
 use fw_tests::rung::{self, Processor, Rung, Vmm, Wiring};
@@ -32,6 +34,8 @@ const STEPS: &[Step] = &[
     ("without_their_table_all_conns_die", without_their_table_all_conns_die),
     ("without_a_firewall_what_is_denied_arrives", without_a_firewall_what_is_denied_arrives),
     ("killed_conns_and_an_opened_port_are_noticed", killed_conns_and_an_opened_port_are_noticed),
+    ("every_conn_moves_by_state_migrate", every_conn_moves_by_state_migrate),
+    ("whoever_dies_in_a_move_one_side_lives", whoever_dies_in_a_move_one_side_lives),
     ("every_conn_moves_under_cloud_hypervisor", every_conn_moves_under_cloud_hypervisor),
 ];
 
@@ -125,6 +129,40 @@ fn killed_conns_and_an_opened_port_are_noticed(ground: &Ground) -> Outcome {
     site.there().context("a firewall")?.install(&format!("generation: 3\n{}", RULES.trim_start()))?;
     let mended = site.migrate()?;
     ensure!(mended.lost == 0 && mended.denied_passed == 0, "after the mistake was mended: {mended:?}");
+    Ok(None)
+}
+
+fn every_conn_moves_by_state_migrate(ground: &Ground) -> Outcome {
+    let (count, conns) = if Size::asked() == Size::Long { (20, 1000) } else { (2, 200) };
+    moved(ground, Options { count, conns, by: By::StateMigrate, ..Options::default() })
+}
+
+/// In a normal run some of the pairs, with `--long` all.
+fn whoever_dies_in_a_move_one_side_lives(ground: &Ground) -> Outcome {
+    let pairs: Vec<(Phase, Victim)> = if Size::asked() == Size::Long {
+        let all = Phase::ALL.iter().flat_map(|phase| Victim::ALL.map(|victim| (*phase, victim)));
+        // There the guest is with that VMM by then.
+        all.filter(|pair| *pair != (Phase::Verify, Victim::TargetVmm)).collect()
+    } else {
+        vec![
+            (Phase::Ahead, Victim::TargetFirewall),
+            (Phase::Send, Victim::Interrupted),
+            (Phase::Send, Victim::TargetVmm),
+            (Phase::Send, Victim::Program),
+            (Phase::Send, Victim::SourceFirewall),
+        ]
+    };
+    let folder = tempfile::Builder::new().prefix("portcullis-").tempdir()?;
+    let options = Options { conns: 40, by: By::StateMigrate, ..Options::default() };
+    let mut site = Site::open(&ground.rung, &ground.image, options, folder.path())?;
+    for (phase, victim) in pairs {
+        let what = format!("{phase:?}, {victim:?}");
+        let aborted = site.abort(phase, victim).with_context(|| what.clone())?;
+        aborted.require_one_live_side().with_context(|| what)?;
+    }
+    // And the next move is a move like any other.
+    let last = site.migrate()?;
+    ensure!(last.lost == 0 && last.denied_passed == 0, "after all of them: {last:?}");
     Ok(None)
 }
 

@@ -25,6 +25,8 @@ use crate::vmm::{Sending, VmState, Vmm, VmmError};
 
 /// From one look at how far things are to the next.
 const LOOK: Duration = Duration::from_millis(50);
+/// Looks from one question whether the NICs here still know of the move to the next.
+const LOOKS_UNNAMED: u32 = 10;
 /// How long table and VM may take to be seen at the target after the VM has left.
 const ARRIVAL: Duration = Duration::from_secs(60);
 
@@ -197,13 +199,36 @@ impl Move<'_> {
         })?;
         self.progress.tell(Phase::Send, &format!("to {uri}"));
         self.vmm.send(&uri)?;
+        let mut looks = 0;
         loop {
+            looks += 1;
+            if looks % LOOKS_UNNAMED == 0 {
+                self.name_again();
+            }
             match self.vmm.sending()? {
                 Sending::Left(downtime_ms) => return Ok(downtime_ms),
                 Sending::Failed(cause) => return Err(Cause::Words(format!("the VMM says {cause}"))),
                 Sending::Goes(how) => self.progress.tell(Phase::Send, &how),
             }
             self.pause()?;
+        }
+    }
+
+    /// A firewall that was started again meanwhile does not know that its table belongs to a move, and the target would
+    /// refuse it.
+    fn name_again(&self) {
+        for moving in &self.nics {
+            if moving.nic.terms().is_ok_and(|terms| terms.announced != Some(self.id)) {
+                let told = moving.nic.tell(&Request::AnnounceHandover(self.id));
+                match told {
+                    Ok(()) => {
+                        log::warn!("NIC {} was started again: it was told of this move again", moving.id)
+                    }
+                    Err(error) => {
+                        log::warn!("NIC {} does not know of this move any more: {error}", moving.id)
+                    }
+                }
+            }
         }
     }
 
@@ -239,6 +264,8 @@ impl Move<'_> {
     fn leave(&mut self, report: &mut Report) {
         for moving in &mut self.nics {
             moving.ahead = None;
+            // What was named once too often is not the next move's name.
+            let _ = moving.nic.tell(&Request::CancelHandover);
         }
         if !self.args.keep_source
             && let Err(error) = self.vmm.leave()
@@ -386,6 +413,7 @@ mod tests {
             versions: (1, 1),
             key: "k".to_owned(),
             rings_run: false,
+            announced: None,
             taken: None,
         }
     }

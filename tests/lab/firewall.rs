@@ -37,6 +37,7 @@ pub struct Firewall {
     words: Vec<String>,
     folder: PathBuf,
     place: Option<String>,
+    program: PathBuf,
 }
 
 /// What the program would do with a first frame.
@@ -87,13 +88,30 @@ impl Firewall {
         words: &[&str],
         folder: &Path,
     ) -> Result<Self> {
+        Self::start_as(&program::ours("vhost-fw")?, place, nic, rules, uplink, words, folder)
+    }
+
+    /// As [`Firewall::start_in`], from a program of one's choice.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_as(
+        program: &Path,
+        place: Option<&str>,
+        nic: &str,
+        rules: &str,
+        uplink: Uplink,
+        words: &[&str],
+        folder: &Path,
+    ) -> Result<Self> {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         let folder = folder.join(nic);
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("rules.yaml"), rules)?;
         let place = place.map(str::to_owned);
-        let process = launch(place.as_deref(), nic, &uplink, &words, &folder)?;
-        let mut firewall = Self { nic: nic.to_owned(), process, uplink, words, folder, place };
+        let process = launch(program, place.as_deref(), nic, &uplink, &words, &folder)?;
+        let program = program.to_owned();
+        let mut firewall = Self { nic: nic.to_owned(), process, uplink, words, folder, place, program };
         firewall.wait()?;
         Ok(firewall)
     }
@@ -133,7 +151,8 @@ impl Firewall {
         if let Uplink::Unix(path) = &self.uplink {
             let _ = fs::remove_file(path);
         }
-        self.process = launch(self.place.as_deref(), &self.nic, &self.uplink, &self.words, &self.folder)?;
+        let place = self.place.as_deref();
+        self.process = launch(&self.program, place, &self.nic, &self.uplink, &self.words, &self.folder)?;
         self.wait()
     }
 
@@ -231,13 +250,14 @@ impl Firewall {
 }
 
 fn launch(
+    program: &Path,
     place: Option<&str>,
     nic: &str,
     uplink: &Uplink,
     words: &[String],
     folder: &Path,
 ) -> Result<Process> {
-    let mut command = host::command_in(place, &program::ours("vhost-fw")?)?;
+    let mut command = host::command_in(place, program)?;
     command.arg("--socket").arg(folder.join("vhost.sock")).args(["--nic", nic]);
     command.arg("--rules").arg(folder.join("rules.yaml")).arg("--control").arg(folder.join("control.sock"));
     match uplink {

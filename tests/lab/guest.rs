@@ -123,21 +123,31 @@ impl Guest {
     ///
     /// # Errors
     /// As [`Guest::boot`].
-    pub fn reconnect(self, socket: &Path) -> Outcome<Self> {
-        let Self { memory, frontend, rings, features, vmm } = self;
-        drop(frontend);
-        let mut guest = Self::connect(Frontend::connect(socket, 2)?, vmm, memory, rings)?;
-        guest.features = features;
-        guest.activate()?;
+    pub fn reconnect(mut self, socket: &Path) -> Outcome<Self> {
+        self.try_reconnect(socket)?;
+        Ok(self)
+    }
+
+    /// As [`Guest::reconnect`]; where nobody listens it stays as it was and can try again.
+    ///
+    /// # Errors
+    /// As [`Guest::boot`].
+    pub fn try_reconnect(&mut self, socket: &Path) -> Outcome<()> {
+        self.frontend = Frontend::connect(socket, 2)?;
+        self.negotiate()?;
+        self.activate()
+    }
+
+    fn connect(frontend: Frontend, vmm: Vmm, memory: GuestMemoryMmap<()>, rings: [Ring; 2]) -> Outcome<Self> {
+        let mut guest = Self { memory, frontend, rings, features: 0, vmm };
+        // What a guest's driver sees: logging is the VMM's own.
+        guest.features = guest.negotiate()? & !LOG_ALL;
         Ok(guest)
     }
 
-    fn connect(
-        mut frontend: Frontend,
-        vmm: Vmm,
-        memory: GuestMemoryMmap<()>,
-        rings: [Ring; 2],
-    ) -> Outcome<Self> {
+    /// The beginning of a connection; the features offered.
+    fn negotiate(&mut self) -> Outcome<u64> {
+        let frontend = &mut self.frontend;
         frontend.set_owner()?;
         let features = frontend.get_features()?;
         let offered = frontend.get_protocol_features()?;
@@ -150,9 +160,7 @@ impl Guest {
         frontend.set_protocol_features(offered & wanted)?;
         frontend.get_queue_num()?;
         frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
-        // What a guest's driver sees: logging is the VMM's own.
-        let features = features & !LOG_ALL;
-        Ok(Self { memory, frontend, rings, features, vmm })
+        Ok(features)
     }
 
     /// The first bytes of the configuration space.

@@ -10,13 +10,14 @@ use std::process::ExitCode;
 use anyhow::Result;
 use fw_tests::host::Stay;
 use fw_tests::migrate::{Beside, By, Under};
-use fw_tests::{bench, image, migrate, quickstart, suite, switch};
+use fw_tests::{bench, image, migrate, quickstart, suite, switch, takeover};
 
 const USAGE: &str = "usage: lab quickstart [--keep]
        lab test [--fast|--long]
        lab bench [NAME…]
        lab migrate [--count N] [--conns N] [--without-state|--without-firewall] [--compare] [--by-state-migrate]
                    [--vmm qemu|cloud-hypervisor]
+       lab takeover [--worker-kills N] [--keeper-kills N] [--upgrades N] [--conns N] [--without-copies] [--vmm played|qemu]
        lab image
        lab switch SOCKET…";
 
@@ -31,12 +32,13 @@ fn main() -> ExitCode {
         ["test", "--long"] => suite::run(suite::Size::Long),
         ["bench", names @ ..] => bench::run(names),
         ["migrate", words @ ..] => return move_guest(words),
+        ["takeover", words @ ..] => match takeover_options(words) {
+            Some(options) => takeover::run(options),
+            None => return usage(),
+        },
         ["image"] => make_image(),
         ["switch", sockets @ ..] => switch::run(sockets.iter().map(PathBuf::from).collect()).map(|()| true),
-        _ => {
-            let _ = writeln!(io::stderr(), "{USAGE}");
-            return ExitCode::from(2);
-        }
+        _ => return usage(),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -48,12 +50,38 @@ fn main() -> ExitCode {
     }
 }
 
+fn usage() -> ExitCode {
+    let _ = writeln!(io::stderr(), "{USAGE}");
+    ExitCode::from(2)
+}
+
+fn takeover_options(words: &[&str]) -> Option<takeover::Options> {
+    let mut options = takeover::Options::default();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut number = || words.next()?.parse().ok();
+        match *word {
+            "--worker-kills" => options.worker_kills = number()?,
+            "--keeper-kills" => options.keeper_kills = number()?,
+            "--upgrades" => options.upgrades = number()?,
+            "--conns" => options.conns = number().filter(|conns| *conns > 0)?,
+            "--without-copies" => options.keeping = takeover::Keeping::Nothing,
+            "--vmm" => {
+                options.under = match *words.next()? {
+                    "qemu" => takeover::Under::Qemu,
+                    "played" => takeover::Under::Played,
+                    _ => return None,
+                }
+            }
+            _ => return None,
+        }
+    }
+    Some(options)
+}
+
 /// Exit code 4: this machine cannot run it.
 fn move_guest(words: &[&str]) -> ExitCode {
-    let Some(options) = options(words) else {
-        let _ = writeln!(io::stderr(), "{USAGE}");
-        return ExitCode::from(2);
-    };
+    let Some(options) = options(words) else { return usage() };
     match migrate::run(options) {
         Ok(migrate::Outcome::Ran { line, good }) => {
             let _ = writeln!(io::stdout(), "{line}");

@@ -15,17 +15,15 @@ use crate::outer::{self, Errand};
 use crate::program;
 use crate::rung::{self, Processor, Rung, Vmm, Wiring};
 
+mod abort;
 mod api;
-mod busy;
-mod denied;
 mod hosts;
 mod monitor;
 mod mover;
-mod peer;
-mod pulse;
 mod qmp;
 mod site;
 
+pub use abort::{Aborted, Phase, Victim};
 pub use hosts::make as make_hosts;
 pub use site::{Move, RULES, Site};
 

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref};
@@ -30,6 +31,12 @@ struct Request {
 
 // IFF_TAP, IFF_NO_PI and IFF_VNET_HDR of <linux/if_tun.h>.
 const FLAGS: u16 = 0x0002 | 0x1000 | 0x4000;
+impl AsFd for Tap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// The driver's own header length.
 pub const HEADER: usize = 10;
 /// The one a firewall asks for: with the number of buffers.

@@ -8,6 +8,8 @@
 mod conns;
 #[path = "handover/floor.rs"]
 mod floor;
+#[path = "handover/nic.rs"]
+mod nic;
 #[path = "../engine/benches/judge/rules.rs"]
 mod rules;
 #[path = "../engine/benches/judge/timing.rs"]
@@ -18,6 +20,7 @@ use std::sync::Arc;
 
 use conn_snapshot::Key;
 use fw_engine::{PreparedRules, Tick};
+use fw_model::Arrived;
 use timing::{Plan, nanoseconds};
 use vhost_fw::handover::{HandoverOptions, Restore};
 use vhost_fw::measure;
@@ -29,6 +32,7 @@ const BENCHES: [(&str, Bench); 2] = [
     ("handover/adopt-1m", |name| adopt(name, 1_000_000, 7)),
 ];
 
+/// What both data threads take for the time.
 const NOW: Tick = Tick(1_000_000);
 const FLOOR: &str = "structs copied, BLAKE3 twice, a line of index and table each";
 const MILLISECOND: f64 = 1e6;
@@ -56,38 +60,39 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// `count` conns leave an engine and are adopted by an empty one.
+/// `count` conns leave a NIC and are taken in by another, which has none.
 fn adopt(name: &str, count: u32, counted: usize) -> Result<String, String> {
     let set = conns::rules()?;
     let names: Vec<_> = set.rules.iter().map(|rule| rule.id.clone()).collect();
     let nic = set.nic.id.clone();
     let rules = Arc::new(PreparedRules::new(set).map_err(|error| error.to_string())?);
     let room = count + count / 10 + 1_000;
-    let key = Key::new(&[7; 32]);
-    let options = HandoverOptions { nic, key: key.clone(), restore: Restore::Revalidate, conns: room };
-    let mut source = conns::empty(&rules, room, *b"the source's key");
-    conns::fill(&mut source, &names, count, NOW)?;
+    let options = HandoverOptions { nic, key: Key::new(&[7; 32]), restore: Restore::Revalidate, conns: room };
+    let mut engine = conns::empty(&rules, room, *b"the source's key");
+    conns::fill(&mut engine, &names, count, NOW)?;
+    let source = nic::start(engine, options.clone())?;
     let floor = floor::Floor::new(count);
     let plan = Plan { counted, at_most: counted * 8, control: 500_000 };
     let times = timing::rounds(&plan, |_| {
-        let mut target = conns::empty(&rules, room, *b"the target's key");
-        let (mut bytes, mut checked, mut adoption) = (Vec::new(), None, None);
-        let out = nanoseconds(|| bytes = measure::save(&source, &options, NOW));
-        let check = nanoseconds(|| checked = measure::check(&bytes, &key, room).ok());
-        let checked = checked.ok_or("the snapshot is refused")?;
-        let taken = nanoseconds(|| adoption = Some(measure::adopt(&checked, &mut target, NOW)));
-        if adoption.is_none_or(|adoption| adoption.kept != u64::from(count)) {
-            return Err("conns were lost on the way".to_owned());
+        let target = nic::start(conns::empty(&rules, room, *b"the target's key"), options.clone())?;
+        let (mut bytes, mut arrived) = (Ok(Vec::new()), None);
+        let out = nanoseconds(|| bytes = measure::save(&source));
+        let bytes = bytes.map_err(|error| error.to_string())?;
+        let taken = nanoseconds(|| arrived = measure::load(&target, &bytes).ok());
+        match arrived {
+            Some(Arrived::Adopted(adoption)) if adoption.kept == u64::from(count) => {}
+            other => return Err(format!("conns were lost on the way: {other:?}")),
         }
-        let [out_ms, check_ms, taken_ms] = [out, check, taken].map(|time| time / MILLISECOND);
         eprintln!(
-            "  {} bytes: out {out_ms:.1} ms, checked {check_ms:.1} ms, in {taken_ms:.1} ms",
-            bytes.len()
+            "  {} bytes: out {:.1} ms, in {:.1} ms",
+            bytes.len(),
+            out / MILLISECOND,
+            taken / MILLISECOND
         );
         let mut placed = 0;
         let floor = nanoseconds(|| placed = floor.hand_over(room));
         if placed == count as usize {
-            Ok((out + check + taken, floor))
+            Ok((out + taken, floor))
         } else {
             Err("the floor lost conns".to_owned())
         }

@@ -5,17 +5,20 @@
 //! and when they are due. Never knows a frame.
 
 mod file;
+mod taken;
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use conn_snapshot::{Key, RuleTag, SavedSlot, SlotKey};
 use fw_engine::{Arrival, Engine, Follower, PortableConn, RuleSlot, Tick, Trust};
-use fw_model::{Adoption, NicId, RuleId};
+use fw_model::{Addr, Adoption, Arrived, HandoverId, NicId, RuleId};
 
 use crate::handover::record;
 pub use file::CrashCopyError;
-use file::{Found, SlotFile};
+pub(crate) use file::NewFile;
+use file::{Found, Origin, SlotFile};
+pub(crate) use taken::TAKEN_MAX;
 
 /// Windows that moved are written when they are this old, in milliseconds.
 const WINDOWS_MS: u64 = 100;
@@ -32,6 +35,10 @@ pub struct CrashCopy {
     /// Places whose windows have moved since they were written, oldest first, and when the first is due.
     waiting: Vec<u32>,
     due: Option<Tick>,
+    /// What became of the file of before, if there was one.
+    resumed: Option<Arrived>,
+    /// Handovers that were taken, oldest first.
+    taken: Vec<HandoverId>,
 }
 
 /// A place that changed, and the conn there if one lives, with the rule that admitted it.
@@ -43,8 +50,8 @@ struct Written {
     sequence: u32,
     at_ms: u32,
     ends: [u32; 2],
-    /// State and rule of then; 0 = nothing.
-    standing: u32,
+    /// What it stood for then; 0 = nothing.
+    standing: u64,
     waits: bool,
 }
 
@@ -62,28 +69,81 @@ impl CrashCopy {
         engine: &mut Engine,
         now: Tick,
     ) -> Result<(Self, Adoption), CrashCopyError> {
-        let found = Found::read(folder, nic, key, room, now);
+        let found = Found::read(folder, nic, key, room, now)?;
         let adoption = adopt(engine, &found, now);
-        let (file, slot_key) = SlotFile::make(folder, nic, key, room)?;
+        let (mut copy, place) = Self::make(folder, nic, key, room)?;
+        found.taken.into_iter().for_each(|id| copy.remember(id));
+        copy.resumed = match found.origin {
+            Origin::None => None,
+            Origin::Believed => Some(Arrived::Adopted(adoption.clone())),
+            Origin::Refused(why) => Some(Arrived::Refused(why)),
+        };
+        copy.begin(engine, now);
+        // Only now is the old file replaced: a crash until here finds it whole.
+        place.put_in_place()?;
+        Ok((copy, adoption))
+    }
+
+    /// An empty copy beside the one that another process still writes, and what puts it in that one's place.
+    ///
+    /// # Errors
+    /// The folder or the file cannot be used.
+    pub(crate) fn make(
+        folder: &Path,
+        nic: &NicId,
+        key: Option<&Key>,
+        room: u32,
+    ) -> Result<(Self, NewFile), CrashCopyError> {
+        let (file, slot_key, place) = SlotFile::make(folder, nic, key, room)?;
         let places = usize::try_from(room).unwrap_or(usize::MAX);
-        let mut copy = Self {
+        let copy = Self {
             file,
             key: slot_key,
             written: vec![Written::default(); places],
             tags: HashMap::new(),
             waiting: Vec::with_capacity(places),
             due: None,
+            resumed: None,
+            taken: Vec::new(),
         };
+        Ok((copy, place))
+    }
+
+    /// As [`CrashCopy::make`], for a process that will take the other one's place: it knows what that one has taken.
+    ///
+    /// # Errors
+    /// The folder or the file cannot be used.
+    pub(crate) fn make_after(
+        folder: &Path,
+        nic: &NicId,
+        key: Option<&Key>,
+        room: u32,
+    ) -> Result<(Self, NewFile), CrashCopyError> {
+        let (mut copy, place) = Self::make(folder, nic, key, room)?;
+        Found::taken_by_another(folder, nic, key, room).into_iter().for_each(|id| copy.remember(id));
+        Ok((copy, place))
+    }
+
+    /// Writes down that a handover was taken.
+    pub(crate) fn remember(&mut self, id: HandoverId) {
+        self.file.remember(self.taken.len() as u64, id, &self.key);
+        self.taken.push(id);
+    }
+
+    /// The handovers that were taken, oldest first.
+    pub(crate) fn taken(&self) -> &[HandoverId] {
+        &self.taken
+    }
+
+    /// Writes the whole table, and follows it from now on.
+    pub(crate) fn begin(&mut self, engine: &mut Engine, now: Tick) {
         engine.follow(Follower::CrashCopy);
         let slots = engine.slots();
         let mut first = Vec::new();
         engine.export(0..slots, now, |slot, conn, rule| first.push((slot, *conn, rule)));
         for (slot, conn, rule) in first {
-            copy.write(engine, slot, Some((&conn, rule)), now);
+            self.write(engine, slot, Some((&conn, rule)), now);
         }
-        // Only now is the old file replaced: a crash until here finds it whole.
-        copy.file.put_in_place(folder, nic)?;
-        Ok((copy, adoption))
     }
 
     /// Writes what changed.
@@ -122,6 +182,11 @@ impl CrashCopy {
         }
     }
 
+    /// What became of the file that was found at the start; `None` if there was none.
+    pub(crate) const fn resumed(&self) -> Option<&Arrived> {
+        self.resumed.as_ref()
+    }
+
     /// When windows are due to be written.
     pub(crate) const fn next_due(&self) -> Option<Tick> {
         self.due
@@ -143,11 +208,11 @@ impl CrashCopy {
     /// Whether a change cannot wait: the conn was opened, closed or judged, its state moved, or an end has come far.
     fn is_urgent(&mut self, slot: u32, conn: Option<(&PortableConn, Option<RuleSlot>)>, now: Tick) -> bool {
         let Some(written) = self.at(slot) else { return false };
-        let Some((conn, _)) = conn else { return true };
+        let Some((conn, rule)) = conn else { return true };
         let ends = conn.tcp.map_or([0; 2], |tcp| tcp.ends.map(|end| end.end));
         let far = ends.iter().zip(written.ends).any(|(end, then)| end.wrapping_sub(then) > FAR);
         let age = low_32(now.0).wrapping_sub(written.at_ms);
-        standing(conn) != written.standing || far || u64::from(age) >= WINDOWS_MS
+        standing(conn, rule) != written.standing || far || u64::from(age) >= WINDOWS_MS
     }
 
     fn write(
@@ -161,7 +226,7 @@ impl CrashCopy {
         let Some(written) = self.at(slot) else { return };
         written.sequence = written.sequence.wrapping_add(1);
         written.at_ms = low_32(now.0);
-        written.standing = conn.map_or(0, |(conn, _)| standing(conn));
+        written.standing = conn.map_or(0, |(conn, rule)| standing(conn, rule));
         written.ends = conn.and_then(|(conn, _)| conn.tcp).map_or([0; 2], |tcp| tcp.ends.map(|end| end.end));
         let sequence = u64::from(written.sequence);
         let bytes = SavedSlot { sequence, conn: saved }.encode(&self.key, slot, now.0);
@@ -192,13 +257,34 @@ const fn low_32(number: u64) -> u32 {
     u32::from_le_bytes([a, b, c, d])
 }
 
-/// What a conn stands for beside its windows: a change of it is written at once. Never 0.
-fn standing(conn: &PortableConn) -> u32 {
-    let state = conn.state as u32 + 1;
-    let rest =
-        u32::from(conn.expected) | (conn.on_revoke as u32) << 1 | u32::from(conn.ends_in_ms.is_some()) << 3;
-    let port = u32::from(conn.flow.remote_port ^ conn.flow.local_port.rotate_left(8));
-    state | rest << 4 | port << 8
+/// What a conn stands for beside its windows and its life, as a number: a change of it is written at once. Never 0.
+fn standing(conn: &PortableConn, rule: Option<RuleSlot>) -> u64 {
+    let PortableConn { flow, opener, peer_mac, state, ends_in_ms, on_revoke, expected, tcp, .. } = conn;
+    let flags = tcp.map_or([false; 6], |tcp| {
+        let [first, second] = tcp.ends;
+        [first.fin, second.fin, first.resuming, second.resuming, tcp.pending, tcp.challenged]
+    });
+    let flags = flags.into_iter().chain([*expected, ends_in_ms.is_some(), rule.is_some()]);
+    let flags = flags.fold(0, |bits, flag| bits << 1 | u64::from(flag));
+    let small = [*state as u64, *opener as u64, *on_revoke as u64, flow.protocol.0.into()];
+    let small = small.into_iter().fold(flags, |bits, part| bits << 8 | part);
+    let [a, b, c, d, e, f] = peer_mac.0;
+    let mac = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+    let ports = u64::from(flow.local_port) << 32 | u64::from(flow.remote_port) << 16 | u64::from(flow.vlan);
+    let rule = rule.map_or(0, |rule| rule.index() as u64);
+    let words = [small, mac, ports, rule, low_64(flow.local), low_64(flow.remote)];
+    // Two that differ seldom come out alike, and then one is written 100 ms later.
+    words.into_iter().fold(1, |sum: u64, word| (sum ^ word).wrapping_mul(MIX).rotate_left(29)) | 1
+}
+
+/// An odd number whose bits look random (the golden ratio's).
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Both halves of an address in one.
+fn low_64(addr: Addr) -> u64 {
+    let bits = addr.bits();
+    let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0);
+    half(bits) ^ half(bits >> 64).wrapping_mul(MIX)
 }
 
 /// Lets the engine adopt what was found: a moment old, so each conn resumes.

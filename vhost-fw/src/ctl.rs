@@ -57,6 +57,7 @@ pub fn run(args: &CtlArgs, mut out: impl Write) -> Result<(), CtlError> {
         CtlVerb::Explain { direction, protocol, source, destination } => {
             Request::Explain(words::probe(*direction, *protocol, source, destination)?)
         }
+        CtlVerb::Upgrade => Request::Upgrade,
         CtlVerb::Freeze => Request::Freeze,
         CtlVerb::Thaw => Request::Thaw,
         CtlVerb::Handover { verb: HandoverVerb::Announce { id } } => Request::AnnounceHandover(*id),
@@ -66,6 +67,12 @@ pub fn run(args: &CtlArgs, mut out: impl Write) -> Result<(), CtlError> {
     let mut reply = ask(&mut nic, &path, &request)?;
     if let CtlVerb::Install { file } = &args.verb {
         reply = ask(&mut nic, &path, &install(file, &reply)?)?;
+    }
+    if matches!(args.verb, CtlVerb::Upgrade) {
+        reply = nic.hear().map_err(|error| unreachable_nic(&path, &error))?;
+        if let Reply::Refused(why) = reply {
+            return Err(CtlError::Refused(why));
+        }
     }
     let written = match args.output {
         Form::Json => json(&reply, &mut out),

@@ -24,6 +24,8 @@ use fw_model::{Arrived, HandoverId, NicId};
 
 use crate::hex;
 use crate::worker::{Leaving, WorkerGone, WorkerHandle};
+pub use record::arrival;
+
 use ahead::Ahead;
 use expected::Expected;
 pub use expected::Restore;
@@ -107,6 +109,11 @@ impl Handover {
         Self { options, worker, expected, ahead: Mutex::new(None), staged: Mutex::new(None) }
     }
 
+    /// These were taken by a process before this one: a copy of them is none.
+    pub(crate) fn know_taken(&self, taken: &[HandoverId]) {
+        self.expected().know(taken);
+    }
+
     /// Most conns that are taken.
     pub(crate) const fn conns(&self) -> u32 {
         self.options.conns
@@ -137,6 +144,11 @@ impl Handover {
         self.forget_staged()
     }
 
+    /// Whether somebody is moving this NIC's VM, as far as it was told.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.expected().is_any() || self.ahead().is_some() || self.staged().is_some()
+    }
+
     /// What this NIC can hand over and take.
     ///
     /// # Errors
@@ -144,6 +156,7 @@ impl Handover {
     pub fn terms(&self) -> Result<Terms, WorkerGone> {
         let Versions { oldest, newest } = Versions::OURS;
         let Leaving { generation, living, .. } = self.worker.leaving(0..0)?;
+        let (announced, taken) = self.expected().named();
         Ok(Terms {
             nic: self.options.nic.clone(),
             generation,
@@ -152,7 +165,8 @@ impl Handover {
             versions: (oldest, newest),
             key: hex::encode(&self.options.key.fingerprint()),
             rings_run: self.worker.rings_run()?,
-            taken: self.expected().last_taken(),
+            announced,
+            taken,
         })
     }
 

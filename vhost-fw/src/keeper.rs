@@ -6,12 +6,14 @@
 
 mod child;
 pub(crate) mod line;
+mod relay;
 pub(crate) mod rules;
 mod setup;
+mod upgrade;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,12 +24,12 @@ use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
-use crate::serve::message::Message;
 use crate::uplink::Held;
 use crate::worker::boot_time;
 use child::Worker;
-use line::{Start, Word};
-use setup::{GET_FEATURES, Setup};
+use line::{LINE_VERSION, Start, Word};
+use relay::{Carried, Relay};
+use upgrade::{Asker, Upgraded};
 
 /// How long a worker may take until it serves.
 const START_MAX: Duration = Duration::from_secs(20);
@@ -60,17 +62,23 @@ pub(crate) struct Keeper {
     pub(crate) door: UnixListener,
     pub(crate) uplink: Held,
     pub(crate) key: Option<[u8; KEY_LEN]>,
+    /// What a table is sealed with between two workers.
+    pub(crate) seal: [u8; KEY_LEN],
     pub(crate) rules: Option<OwnedFd>,
     pub(crate) signals: SignalFd,
+    /// Who wants a new worker, until that is begun.
+    pub(crate) asker: Option<Asker>,
+    /// How long the next worker waits, since the ones before it died young.
+    pub(crate) pause: Duration,
 }
 
-/// One VMM: its connection, that to the worker, and what lies between.
-struct Relay {
-    vmm: UnixStream,
-    worker: UnixStream,
-    setup: Setup,
-    /// The request that was not answered yet. Nothing else passes meanwhile.
-    asked: Option<Message>,
+/// What a new worker is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// The only one: it serves at once, with what the one before it left behind.
+    Only,
+    /// The one after a worker that still serves.
+    Successor,
 }
 
 /// What ended a wait.
@@ -88,7 +96,7 @@ impl Keeper {
     /// # Errors
     /// Waiting failed. What a VMM or a worker does is no error.
     pub(crate) fn serve(mut self) -> io::Result<Over> {
-        let mut worker = match self.started(None)? {
+        let mut worker = match self.started(None, Role::Only)? {
             Ok(worker) => worker,
             Err(over) => return Ok(over),
         };
@@ -124,19 +132,41 @@ impl Keeper {
                     Some(Carried::On) | None => true,
                 },
             };
-            if !alive {
-                worker = match self.replaced(worker, &mut relay)? {
-                    Ok(worker) => worker,
-                    Err(over) => return Ok(over),
-                };
-            }
+            worker = match self.next(worker, alive, &mut relay)? {
+                Ok(worker) => worker,
+                Err(over) => return Ok(over),
+            };
+        }
+    }
+
+    /// The worker that serves from now on: the same, another in the place of a dead one, or a new version.
+    fn next(
+        &mut self,
+        worker: Worker,
+        alive: bool,
+        relay: &mut Option<Relay>,
+    ) -> io::Result<Result<Worker, Over>> {
+        if !alive {
+            return self.replaced(worker, relay);
+        }
+        // A request under way belongs to the worker that has it.
+        if relay.as_ref().is_some_and(Relay::is_asking) {
+            return Ok(Ok(worker));
+        }
+        let Some(asker) = self.asker.take() else { return Ok(Ok(worker)) };
+        match self.upgrade(worker, relay, asker)? {
+            Upgraded::By(worker) | Upgraded::Not(worker) => Ok(Ok(worker)),
+            Upgraded::Neither(worker) => self.replaced(worker, relay),
+            Upgraded::Over(over) => Ok(Err(over)),
         }
     }
 
     /// A new worker in the place of one that died, which knows everything that was set up.
     fn replaced(&mut self, dead: Worker, relay: &mut Option<Relay>) -> io::Result<Result<Worker, Over>> {
         let died = boot_time();
-        let mut wait = if since(dead.since) < LIVED { Duration::from_millis(10) } else { Duration::ZERO };
+        if since(dead.since) >= LIVED {
+            self.pause = Duration::ZERO;
+        }
         let mut dead = Some(dead);
         loop {
             if let Some(dead) = dead.take() {
@@ -146,7 +176,13 @@ impl Keeper {
                     return Ok(Err(Over::Code(75)));
                 }
             }
-            match self.started(Some(wait))? {
+            let pause = self.pause;
+            self.pause = (pause * 2).clamp(Duration::from_millis(10), BACK_OFF_MAX);
+            let started = self.started(Some(pause), Role::Only)?;
+            if relay.take_if(|relay| relay.is_abandoned()).is_some() {
+                log::info!("the VMM is gone");
+            }
+            match started {
                 Err(Over::Stopped) => return Ok(Err(Over::Stopped)),
                 // There are rules that a worker took before: the next may have more luck.
                 Err(Over::Code(code)) => log::error!("the new worker ended with code {code}; trying again"),
@@ -161,12 +197,11 @@ impl Keeper {
                     }
                 },
             }
-            wait = (wait * 2).clamp(Duration::from_millis(10), BACK_OFF_MAX);
         }
     }
 
     /// Starts a worker, after a while, and waits until it serves. It may end before, or the NIC be stopped.
-    fn started(&mut self, after: Option<Duration>) -> io::Result<Result<Worker, Over>> {
+    fn started(&mut self, after: Option<Duration>, role: Role) -> io::Result<Result<Worker, Over>> {
         let begin = from_now(after.unwrap_or_default());
         while boot_time() < begin {
             if matches!(self.wait(None, None, Some(begin))?, Event::Signal) && self.stops(None) {
@@ -174,6 +209,9 @@ impl Keeper {
             }
         }
         let start = Start {
+            version: LINE_VERSION,
+            seal: self.seal,
+            successor: role == Role::Successor,
             key: self.key,
             mtu: self.uplink.mtu,
             uplink: self.uplink.fd.is_some(),
@@ -197,7 +235,7 @@ impl Keeper {
                     Ok(Some((Word::Rules, sent))) => {
                         self.rules = sent.into_iter().next().or_else(|| self.rules.take())
                     }
-                    Ok(Some((Word::Start(_) | Word::Vmm, _))) => {}
+                    Ok(Some(_)) => {}
                     Ok(None) | Err(_) => {
                         let code = worker.end()?.code().and_then(|code| u8::try_from(code).ok());
                         return Ok(Err(Over::Code(code.unwrap_or(1))));
@@ -219,10 +257,8 @@ impl Keeper {
         files.extend(worker.map(|worker| (worker.line.as_fd(), Event::Line)));
         match relay {
             Some(relay) => {
-                files.push((relay.worker.as_fd(), Event::Worker));
-                if relay.asked.is_none() {
-                    files.push((relay.vmm.as_fd(), Event::Vmm));
-                }
+                files.push((relay.worker_end(), Event::Worker));
+                files.extend(relay.vmm_end().map(|vmm| (vmm, Event::Vmm)));
             }
             None if until.is_none() => files.push((self.vmms.as_fd(), Event::Vmm)),
             None => {}
@@ -256,7 +292,12 @@ impl Keeper {
                 self.rules = sent.into_iter().next().or_else(|| self.rules.take());
                 true
             }
-            Ok(Some((Word::Start(_) | Word::Vmm | Word::Ready, _))) => true,
+            Ok(Some((Word::Upgrade, sent))) => {
+                // One at a time: whoever asked before hears nothing more.
+                self.asker = sent.into_iter().next().map(Asker::new);
+                true
+            }
+            Ok(Some(_)) => true,
             Ok(None) => false,
             Err(error) => {
                 log::error!("the worker is not understood: {error}");
@@ -290,88 +331,6 @@ impl Keeper {
     }
 }
 
-/// What became of a message.
-enum Carried {
-    On,
-    /// The worker's end is gone.
-    Ended,
-    /// The VMM's end is, or does not keep to the protocol.
-    Broken,
-}
-
-impl Relay {
-    fn new(vmm: UnixStream, worker: &Worker) -> io::Result<Self> {
-        vmm.set_nonblocking(false)?;
-        vmm.set_read_timeout(Some(MESSAGE_MAX))?;
-        vmm.set_write_timeout(Some(MESSAGE_MAX))?;
-        let connection = handed(worker)?;
-        Ok(Self { vmm, worker: connection, setup: Setup::default(), asked: None })
-    }
-
-    /// Carries one message to the worker; whether the VMM is still there.
-    fn carry_request(&mut self) -> bool {
-        let carried = Message::read(&self.vmm).and_then(|message| {
-            let Some(message) = message else { return Ok(false) };
-            // A worker that is gone is found out by its end of the connection, and is told again.
-            if let Err(error) = message.send(&self.worker) {
-                log::warn!("a message was not carried to the worker: {error}");
-            }
-            if self.setup.is_answered(&message) {
-                self.asked = Some(message);
-            } else {
-                self.setup.note(message, None)?;
-            }
-            Ok(true)
-        });
-        carried.unwrap_or_else(|error| {
-            log::warn!("a message was not carried on: {error}");
-            false
-        })
-    }
-
-    /// Carries one answer to the VMM.
-    fn carry_answer(&mut self) -> Carried {
-        let Ok(Some(answer)) = Message::read(&self.worker) else { return Carried::Ended };
-        let noted = match self.asked.take() {
-            Some(asked) => self.setup.note(asked, Some(&answer)),
-            None => Ok(()),
-        };
-        match noted.and_then(|()| answer.send(&self.vmm)) {
-            Ok(()) => Carried::On,
-            Err(error) => {
-                log::warn!("an answer was not carried on: {error}");
-                Carried::Broken
-            }
-        }
-    }
-
-    /// Tells a new worker everything, and asks it what the last one did not answer.
-    fn restore(&mut self, worker: &Worker) -> io::Result<()> {
-        let connection = handed(worker)?;
-        setup::replay(&self.setup, &connection)?;
-        Message::new(GET_FEATURES, &[]).send(&connection)?;
-        let offered = loop {
-            let ended = || io::Error::other("it ended the connection");
-            let answer = Message::read(&connection)?.ok_or_else(ended)?;
-            // The log is answered always; what it says was said before.
-            if answer.request() == GET_FEATURES {
-                break answer.value().unwrap_or(0);
-            }
-        };
-        let acked = self.setup.acked();
-        if acked & !offered != 0 {
-            let lacks = acked & !offered;
-            return Err(io::Error::other(format!("it lacks features in use ({lacks:#x})")));
-        }
-        if let Some(asked) = &self.asked {
-            asked.send(&connection)?;
-        }
-        self.worker = connection;
-        self.setup.wake();
-        Ok(())
-    }
-}
-
 fn from_now(span: Duration) -> Tick {
     boot_time().after_ms(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
@@ -391,13 +350,4 @@ fn readable(files: &[BorrowedFd<'_>], end: Option<Tick>) -> io::Result<Vec<bool>
         Err(error) => return Err(error.into()),
     }
     Ok(polled.iter().map(|file| !file.revents().is_empty()).collect())
-}
-
-/// A connection whose other end the worker has.
-fn handed(worker: &Worker) -> io::Result<UnixStream> {
-    let (near, far) = UnixStream::pair()?;
-    near.set_read_timeout(Some(START_MAX))?;
-    near.set_write_timeout(Some(MESSAGE_MAX))?;
-    worker.hand(&far.into())?;
-    Ok(near)
 }

@@ -5,5 +5,5 @@
 mod handover;
 mod transmit;
 
-pub use handover::{adopt, check, save};
+pub use handover::{load, save};
 pub use transmit::Transmit;

@@ -7,11 +7,12 @@ mod check;
 mod keep;
 mod kept;
 mod running;
+mod succession;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use conn_snapshot::Key;
@@ -26,7 +27,6 @@ use crate::control::{self, Control, ControlError, Nic as _, SocketFile};
 use crate::crash_copy::{CrashCopy, CrashCopyError};
 use crate::device::{Device, DeviceOptions};
 use crate::handover::{HandoverOptions, KeyFileError, load_key};
-use crate::keeper::line::{Line, Word};
 use crate::observe::DecisionLog;
 use crate::ready::Readiness;
 use crate::rules_file::{self, RulesFileError};
@@ -38,7 +38,8 @@ use crate::worker::{WorkerGone, boot_time};
 pub use check::check;
 pub use keep::keep;
 use kept::Kept;
-use running::Running;
+use running::{Gate, Running};
+use succession::{Keeper, Succession};
 
 /// Most open descriptors: a guest's memory regions, rings, sockets.
 const OPEN_FILES: u64 = 1024;
@@ -133,20 +134,23 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
         poll: config.poll,
         observer: Box::new(observer),
         clock: Box::new(boot_time),
-        handover: settled.key.map(|key| HandoverOptions {
-            nic: settled.nic.clone(),
-            key,
-            restore: config.restore,
-            conns: config.max_connections,
-        }),
+        handover: settled.key.map(|key| handover_options(config, &settled.nic, key)),
         crash_copy,
         thread_setup: pinned(config.pin, sandbox.data_thread()),
     });
     let device = device.map_err(doing("starting the data thread"))?;
     sandbox.enter_control_thread().map_err(doing("closing the control thread's sandbox"))?;
-    let mut nic = Running { worker: device.worker(), handover: device.handover(), keeper: None, readiness };
-    if let Vmm::Kept(line) = &vmm {
-        nic.keeper = Some(line.try_clone().map_err(doing("holding the keeper's line"))?);
+    let gate = Gate::default();
+    let mut nic = Running {
+        worker: device.worker(),
+        handover: device.handover(),
+        keeper: None,
+        readiness,
+        gate: gate.clone(),
+        in_force: Mutex::default(),
+    };
+    if let Vmm::Kept(keeper) = &vmm {
+        nic.keeper = Some(keeper.line.try_clone().map_err(doing("holding the keeper's line"))?);
     }
     if let Some(rules) = settled.rules {
         // Nobody serves frames yet, so none was judged without rules.
@@ -157,21 +161,34 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
         log::info!("generation {generation} is enforced");
     }
     let stop = EventFd::new(EFD_NONBLOCK).map_err(doing("making an eventfd"))?;
-    let nic = Box::new(nic);
     let told = stop.try_clone().map_err(doing("making an eventfd"))?;
-    let control = Control::new(settled.nic, nic, listener, config.rules.clone(), told);
-    start_control(control.map_err(doing("starting the control thread"))?, &stop)?;
+    let control = Control::new(settled.nic.clone(), Box::new(nic), listener, config.rules.clone(), told);
+    let control = control.map_err(doing("starting the control thread"))?;
     let served = match vmm {
-        Vmm::Listening(socket) => device.serve_on(socket, door, &stop),
-        Vmm::At(path) => device.serve_at(&path, door, &stop),
-        Vmm::Kept(line) => {
-            line.say(&Word::Ready, &[]).map_err(doing("telling the keeper"))?;
-            device.serve_kept(&line, door, &stop)
+        Vmm::Kept(keeper) => {
+            let line = keeper.line.try_clone().map_err(doing("holding the keeper's line"))?;
+            let options = handover_options(config, &settled.nic, keeper.seal.clone());
+            let told = stop.try_clone().map_err(doing("making an eventfd"))?;
+            let (worker, abroad) = (device.worker(), device.handover());
+            let begun = Succession::begin(keeper, worker, options, abroad, gate, control, told);
+            device.serve_kept(&line, &mut begun.map_err(doing("telling the keeper"))?, door, &stop)
+        }
+        Vmm::Listening(socket) => {
+            start_control(control, &stop)?;
+            device.serve_on(socket, door, &stop)
+        }
+        Vmm::At(path) => {
+            start_control(control, &stop)?;
+            device.serve_at(&path, door, &stop)
         }
     };
     drop(device);
     drop((control_file, uplink_file));
     Ok(served?)
+}
+
+fn handover_options(config: &DeviceConfig, nic: &NicId, key: Key) -> HandoverOptions {
+    HandoverOptions { nic: nic.clone(), key, restore: config.restore, conns: config.max_connections }
 }
 
 /// Settings and rules that go together.
@@ -225,7 +242,7 @@ enum Vmm {
     Listening(Socket),
     At(PathBuf),
     /// Behind a keeper.
-    Kept(Line),
+    Kept(Keeper),
 }
 
 /// Everything that needs privileges to be opened.
@@ -313,10 +330,12 @@ fn close_sandbox(
         hand_over.push(folder_of(&settled.control));
     }
     // Workers make their crash copies anew; one that stands alone has made its own by now.
-    let copies = starts.and_then(|_| kept::copies_of(config, &settled.nic));
+    let copies = kept::copies_of(config, &settled.nic).filter(|_| starts.is_some() || config.kept);
     if let Some(copies) = &copies {
         writable.push(copies);
-        hand_over.push(copies);
+        if starts.is_some() {
+            hand_over.push(copies);
+        }
     }
     let missing = if config.allow_missing_sandbox { Missing::Allow } else { Missing::Refuse };
     let sandbox = Sandbox::prepare(&Plan {

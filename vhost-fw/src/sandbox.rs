@@ -158,6 +158,15 @@ impl Sandbox {
         self.filters.as_ref().map_or(Ok(()), seccomp::Filters::enter_control)
     }
 
+    /// Confines a keeper, and every worker that it starts from now on, to what both need. A worker's own filters close
+    /// within this one.
+    ///
+    /// # Errors
+    /// The kernel refused the filter.
+    pub fn enter_keeper(&self) -> io::Result<()> {
+        self.filters.as_ref().map_or(Ok(()), seccomp::Filters::enter_keeper)
+    }
+
     /// What a data thread calls first. It also closes what the control thread may still reach of the file system.
     #[must_use]
     pub fn data_thread(&self) -> Box<dyn FnOnce() -> io::Result<()> + Send> {

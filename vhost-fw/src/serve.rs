@@ -4,7 +4,7 @@
 //! VMM says can end its own connection and nothing else. Knows sockets and the library's daemon. Never knows frames.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,6 +79,15 @@ enum Woken {
     Timeout,
 }
 
+/// Who does what a keeper says beside passing on VMMs.
+pub(crate) trait Hear {
+    /// Obeys a word.
+    ///
+    /// # Errors
+    /// The keeper cannot be told what became of it.
+    fn heard(&mut self, word: &Word, descriptors: Vec<OwnedFd>) -> io::Result<()>;
+}
+
 type Daemon = VhostUserDaemon<Arc<Backend>>;
 
 impl Device {
@@ -137,6 +146,7 @@ impl Device {
     pub(crate) fn serve_kept(
         &self,
         line: &Line,
+        succession: &mut dyn Hear,
         mut door: Doorway,
         stop: &EventFd,
     ) -> Result<(), ServeError> {
@@ -153,7 +163,7 @@ impl Device {
                             self.attend(&UnixStream::from(vmm), &mut door, stop)?;
                         }
                     }
-                    Some((Word::Start(_) | Word::Ready | Word::Rules, _)) => {}
+                    Some((word, descriptors)) => succession.heard(&word, descriptors)?,
                     None => return Ok(()),
                 },
             }

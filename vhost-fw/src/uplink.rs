@@ -28,7 +28,7 @@ pub use error::UplinkError;
 pub use null::Null;
 pub use pair::{Far, Near, pair};
 pub use tap::Tap;
-pub(crate) use tun::offload_request;
+pub(crate) use tun::{offload_request, takeover_requests};
 pub use unix::Unix;
 
 /// The MTU where neither the operator nor a device names one.

@@ -25,6 +25,7 @@ mod desk;
 pub(crate) mod handover;
 mod inward;
 mod outward;
+mod pending;
 
 use announcer::Announcer;
 use desk::{Desk, GuestDoor};
@@ -32,6 +33,7 @@ use handover::Hand;
 pub(crate) use handover::{Leaving, Outcomes, Staging};
 use inward::Inward;
 use outward::Outward;
+pub(crate) use pending::Pending;
 
 pub use clock::boot_time;
 pub(crate) use clock::wall_time_ms;
@@ -98,10 +100,15 @@ impl WorkerHandle {
     }
 
     fn order<T>(&self, order: impl FnOnce(SyncSender<T>) -> Order) -> Result<T, WorkerGone> {
+        self.begin(order)?.wait()
+    }
+
+    /// Has something done without waiting for it.
+    fn begin<T>(&self, order: impl FnOnce(SyncSender<T>) -> Order) -> Result<Pending<T>, WorkerGone> {
         let (done, answer) = sync_channel(1);
         self.orders.send(order(done)).map_err(|_| WorkerGone)?;
         self.plug.wake();
-        answer.recv().map_err(|_| WorkerGone)
+        Ok(Pending::new(answer))
     }
 }
 
@@ -289,6 +296,7 @@ impl Worker {
                 stats.log_lost = self.desk.observer.lost();
                 stats.frozen = self.frozen;
                 stats.arrived = self.arrived.clone();
+                stats.resumed = self.crash_copy.as_ref().and_then(|copy| copy.resumed().cloned());
                 Reply::Stats(Box::new(stats))
             }
             Command::Conns(filter) => Reply::Conns(self.desk.engine.conns(&filter, CONNS_LISTED, now)),

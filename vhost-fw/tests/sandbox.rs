@@ -35,6 +35,8 @@ enum Who {
     Control,
     /// The control thread with `--client`.
     Client,
+    /// A keeper, which starts workers.
+    Keeper,
 }
 
 /// What must come of it.
@@ -79,6 +81,7 @@ const PAGE: usize = 4096;
 fn rows() -> Vec<Row> {
     let mut rows = escapes_by_data_threads();
     rows.extend(escapes_by_the_control_thread());
+    rows.extend(escapes_by_a_keeper());
     rows.extend(work_to_be_done());
     rows
 }
@@ -184,11 +187,54 @@ fn escapes_by_the_control_thread() -> Vec<Row> {
     ]
 }
 
+/// From a keeper, which must be able to start a program; nothing here ends it, since its worker may be of a newer version.
+fn escapes_by_a_keeper() -> Vec<Row> {
+    use Must::Fail;
+    use Who::Keeper;
+    vec![
+        landlocked(Keeper, "reads a foreign file", libc::EACCES, |_| open("/etc/shadow", libc::O_RDONLY)),
+        landlocked(Keeper, "runs a foreign program", libc::EACCES, |_| {
+            io(Command::new("/bin/true").spawn().and_then(|mut child| child.wait()))
+        }),
+        row(Keeper, "opens a socket to the network", Fail(libc::ENOSYS), |_| {
+            call!(SYS_socket, libc::AF_INET, libc::SOCK_STREAM, 0)
+        }),
+        row(Keeper, "opens a netlink socket", Fail(libc::ENOSYS), |_| {
+            call!(SYS_socket, libc::AF_NETLINK, libc::SOCK_RAW, 0)
+        }),
+        row(Keeper, "spawns into a new namespace", Fail(libc::ENOSYS), |_| {
+            call!(SYS_clone, libc::CLONE_NEWUSER | libc::SIGCHLD, NULL, NULL, NULL, NULL)
+        }),
+        row(Keeper, "forks by clone3", Fail(libc::ENOSYS), |_| call!(SYS_clone3, NULL, 0)),
+        row(Keeper, "makes a user namespace", Fail(libc::ENOSYS), |_| {
+            call!(SYS_unshare, libc::CLONE_NEWUSER)
+        }),
+        row(Keeper, "enters a namespace", Fail(libc::ENOSYS), |_| call!(SYS_setns, -1, 0)),
+        row(Keeper, "traces its parent", Fail(libc::ENOSYS), |_| {
+            call!(SYS_ptrace, libc::PTRACE_ATTACH, libc::getppid(), NULL, NULL)
+        }),
+        row(Keeper, "reads another process", Fail(libc::ENOSYS), |_| {
+            call!(SYS_process_vm_readv, 1, NULL, 0, NULL, 0, 0)
+        }),
+        row(Keeper, "mounts", Fail(libc::ENOSYS), |_| call!(SYS_mount, NULL, NULL, NULL, 0, NULL)),
+        row(Keeper, "makes an io_uring", Fail(libc::ENOSYS), |_| call!(SYS_io_uring_setup, 1, NULL)),
+        row(Keeper, "loads a BPF program", Fail(libc::ENOSYS), |_| call!(SYS_bpf, 5, NULL, 0)),
+        row(Keeper, "becomes root", Fail(libc::ENOSYS), |_| call!(SYS_setresuid, 0, 0, 0)),
+        row(Keeper, "attaches to another tap", Fail(libc::ENOSYS), |_| {
+            call!(SYS_ioctl, 0, libc::TUNSETIFF, NULL)
+        }),
+        row(Keeper, "runs a program by descriptor", Fail(libc::ENOSYS), |_| {
+            call!(SYS_execveat, -1, NULL, NULL, NULL, 0)
+        }),
+    ]
+}
+
 /// What must go on working.
 fn work_to_be_done() -> Vec<Row> {
     use Must::Work;
-    use Who::{Client, Control, Data, LateData, ListeningData};
+    use Who::{Client, Control, Data, Keeper, LateData, ListeningData};
     vec![
+        row(Keeper, "starts the program it may start, and ends it", Work, |_| io(start_and_end())),
         row(Data, "moves bytes, allocates, locks and tells the time", Work, data_work),
         row(LateData, "moves bytes, allocates, locks and tells the time", Work, data_work),
         row(ListeningData, "takes a peer's frame and lets it go", Work, take_a_frame),
@@ -203,6 +249,15 @@ fn work_to_be_done() -> Vec<Row> {
             std::thread::Builder::new().name("a thread".to_owned()).spawn(|| 0).unwrap().join().unwrap()
         }),
     ]
+}
+
+/// This program again: its list of arguments holds nothing to do.
+fn start_and_end() -> std::io::Result<()> {
+    let mut child = Command::new(std::env::current_exe()?).arg("--pause").stdin(Stdio::piped()).spawn()?;
+    assert!(child.try_wait()?.is_none());
+    child.kill()?;
+    assert_eq!(child.wait()?.signal(), Some(libc::SIGKILL));
+    Ok(())
 }
 
 fn data_work(_: &Path) -> c_long {
@@ -305,6 +360,7 @@ fn inside(row: &Row, dir: &Path) -> ! {
         *UPLINK.lock().unwrap() = Some(listen_and_be_spoken_to(&state.join("uplink.sock")));
     }
     let nic = "web-1".parse().unwrap();
+    let me = std::env::current_exe().unwrap();
     let sandbox = Sandbox::prepare(&Plan {
         nic: &nic,
         run_as: RunAs::Own,
@@ -315,13 +371,15 @@ fn inside(row: &Row, dir: &Path) -> ! {
         connects: row.who == Who::Client,
         uplink_listens: row.who == Who::ListeningData,
         open_files: 64,
-        starts: None,
+        starts: (row.who == Who::Keeper).then_some(me.as_path()),
     })
     .unwrap();
     if row.by_landlock && sandbox.degraded().contains(&Degraded::Landlock) {
         std::process::exit(NO_LANDLOCK);
     }
-    if row.must == Must::Kill && sandbox.degraded().contains(&Degraded::Seccomp) {
+    if matches!(row.must, Must::Kill | Must::Fail(libc::ENOSYS))
+        && sandbox.degraded().contains(&Degraded::Seccomp)
+    {
         std::process::exit(NO_SECCOMP);
     }
     if row.name.starts_with("has no privilege") {
@@ -343,6 +401,10 @@ fn inside(row: &Row, dir: &Path) -> ! {
         }
         Who::Control | Who::Client => {
             sandbox.enter_control_thread().unwrap();
+            report((row.act)(dir));
+        }
+        Who::Keeper => {
+            sandbox.enter_keeper().unwrap();
             report((row.act)(dir));
         }
     }
@@ -416,6 +478,10 @@ fn main() -> ExitCode {
         && inside_flag == "--inside"
     {
         inside(&rows[number.parse::<usize>().unwrap()], Path::new(dir));
+    }
+    if arguments.first().is_some_and(|first| first == "--pause") {
+        std::thread::sleep(std::time::Duration::from_secs(60));
+        return ExitCode::SUCCESS;
     }
     let wanted = arguments.iter().find(|argument| !argument.starts_with('-'));
     let mut failed = 0;

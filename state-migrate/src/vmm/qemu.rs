@@ -72,7 +72,10 @@ impl Qemu {
         })
     }
 
+    /// With a return path the target says whether it took everything; else a VM whose state is refused runs nowhere.
     pub(super) fn send(&mut self, uri: &str) -> Result<(), VmmError> {
+        let return_path = json!([{"capability": "return-path", "state": true}]);
+        self.run("migrate-set-capabilities", &json!({"capabilities": return_path}))?;
         self.run("migrate", &json!({"uri": uri})).map(drop)
     }
 

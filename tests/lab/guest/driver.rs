@@ -115,6 +115,14 @@ impl Guest {
         self.wait_used(TX, 1)
     }
 
+    /// Kicks without looking whether the device wants it.
+    ///
+    /// # Errors
+    /// The eventfd is full.
+    pub fn nudge(&self, index: usize) -> Outcome<()> {
+        Ok(self.ring(index).kick.write(1)?)
+    }
+
     /// Makes a chain available without a kick.
     ///
     /// # Errors
@@ -153,7 +161,11 @@ impl Guest {
         }
     }
 
-    fn take_used(&mut self, index: usize) -> Outcome<Vec<(u32, u32)>> {
+    /// Takes what the device gave back so far: ids and lengths.
+    ///
+    /// # Errors
+    /// There is no such ring.
+    pub fn take_used(&mut self, index: usize) -> Outcome<Vec<(u32, u32)>> {
         let event_idx = self.has(VIRTIO_RING_F_EVENT_IDX);
         let memory = self.memory.clone();
         self.ring_mut(index).take_used(&memory, event_idx)

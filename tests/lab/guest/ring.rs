@@ -50,7 +50,8 @@ pub struct Ring {
     /// Guest address of the used ring.
     pub used: u64,
     pub(super) kick: EventFd,
-    pub(super) call: EventFd,
+    /// Where the device calls.
+    pub call: EventFd,
     posted: u16,
     kicked: u16,
     taken: u16,

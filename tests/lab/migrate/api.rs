@@ -74,6 +74,14 @@ impl Api {
         Ok(Left { stopped_us: self.wait_for("paused", MOVE_PATIENCE)?, downtime_ms: None })
     }
 
+    /// Whether the guest runs here.
+    pub(super) fn is_running(&self) -> bool {
+        fs::read_to_string(&self.events).is_ok_and(|told| {
+            let last = |word: &str| told.rfind(&format!("\"{word}\""));
+            last("resumed").max(last("booted")) > last("paused")
+        })
+    }
+
     /// Waits until the guest runs here; since when, in microseconds of the wall clock.
     ///
     /// # Errors

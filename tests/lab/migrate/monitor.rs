@@ -69,6 +69,33 @@ impl Monitor {
         }
     }
 
+    /// Whether a guest runs here; no answer is none.
+    pub(super) fn is_running(&mut self) -> bool {
+        match self {
+            Self::Qemu(qmp) => qmp.is_running(),
+            Self::CloudHypervisor(api) => api.is_running(),
+        }
+    }
+
+    /// Whether a guest is on its way from here.
+    pub(super) fn is_sending(&mut self) -> bool {
+        match self {
+            Self::Qemu(qmp) => qmp.is_sending(),
+            Self::CloudHypervisor(_) => false,
+        }
+    }
+
+    /// Lets a guest's memory go at so many bytes per second, so that there is time to interfere.
+    ///
+    /// # Errors
+    /// The VMM refuses, or cannot.
+    pub(super) fn slow_down(&mut self, bytes_per_s: u64) -> Result<()> {
+        match self {
+            Self::Qemu(qmp) => qmp.slow_down(bytes_per_s),
+            Self::CloudHypervisor(_) => anyhow::bail!("Cloud Hypervisor sends as fast as it can"),
+        }
+    }
+
     /// Waits until the guest runs here; since when, in microseconds of the wall clock.
     ///
     /// # Errors

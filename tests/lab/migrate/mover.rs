@@ -37,7 +37,7 @@ pub(super) fn orders(vmm: &Vmm, moving: &Moving) -> String {
 pub(super) struct Mover {
     folder: PathBuf,
     addresses: Vec<String>,
-    _receivers: Vec<Process>,
+    receivers: Vec<Process>,
 }
 
 impl Mover {
@@ -47,25 +47,53 @@ impl Mover {
     /// One does not start.
     pub(super) fn start(folder: &Path) -> Result<Self> {
         certify(folder)?;
-        let mut mover = Self { folder: folder.to_owned(), addresses: Vec::new(), _receivers: Vec::new() };
-        for host in HOSTS {
-            let home = folder.join(host);
-            let mut command = mover.command("receive")?;
-            command.args(["--listen", "127.0.0.1:0"]).arg("--run-dir").arg(&home);
-            let mut receiver = Process::start("receiver", &mut command, &home)?;
-            let mut address = None;
-            receiver.wait_until(PATIENCE, || {
-                let log = fs::read_to_string(home.join("receiver.log")).unwrap_or_default();
-                address = log.split("VMs may arrive: 127.0.0.1:").nth(1).map(|rest| {
-                    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
-                    format!("localhost:{port}")
-                });
-                address.is_some()
-            })?;
-            mover.addresses.extend(address);
-            mover._receivers.push(receiver);
+        let mut mover = Self { folder: folder.to_owned(), addresses: Vec::new(), receivers: Vec::new() };
+        for host in 0..HOSTS.len() {
+            let (receiver, address) = mover.receiver(host)?;
+            mover.addresses.push(address);
+            mover.receivers.push(receiver);
         }
         Ok(mover)
+    }
+
+    /// A receiver on a host, and where it listens.
+    fn receiver(&self, host: usize) -> Result<(Process, String)> {
+        let home = self.folder.join(HOSTS.get(host).context("a host")?);
+        let log = home.join("receiver.log");
+        let _ = fs::remove_file(&log);
+        let mut command = self.command("receive")?;
+        command.args(["--listen", "127.0.0.1:0"]).arg("--run-dir").arg(&home);
+        let mut receiver = Process::start("receiver", &mut command, &home)?;
+        let mut address = None;
+        receiver.wait_until(PATIENCE, || {
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            address = log.split("VMs may arrive: 127.0.0.1:").nth(1).map(|rest| {
+                let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+                format!("localhost:{port}")
+            });
+            address.is_some()
+        })?;
+        Ok((receiver, address.context("a receiver without an address")?))
+    }
+
+    /// Kills a host's receiver.
+    pub(super) fn kill_receiver(&mut self, host: usize) {
+        if let Some(receiver) = self.receivers.get_mut(host) {
+            receiver.kill();
+        }
+    }
+
+    /// Starts a host's receiver again.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(super) fn revive_receiver(&mut self, host: usize) -> Result<()> {
+        self.kill_receiver(host);
+        let (receiver, address) = self.receiver(host)?;
+        if let (Some(place), Some(at)) = (self.receivers.get_mut(host), self.addresses.get_mut(host)) {
+            (*place, *at) = (receiver, address);
+        }
+        Ok(())
     }
 
     /// Moves the guest from host `at`, whose VMM takes orders there, to the VMM of the other that waits at `door`.

@@ -113,6 +113,27 @@ impl Qmp {
         bail!("the migration did not end within {MOVE_PATIENCE:?}")
     }
 
+    /// Whether the VM runs here.
+    pub(super) fn is_running(&mut self) -> bool {
+        let status = self.run("query-status", json!({}));
+        status.is_ok_and(|status| status.get("status").and_then(Value::as_str) == Some("running"))
+    }
+
+    /// Whether the VM is on its way from here.
+    pub(super) fn is_sending(&mut self) -> bool {
+        let status = self.run("query-migrate", json!({}));
+        let word = status.ok().and_then(|status| Some(status.get("status")?.as_str()?.to_owned()));
+        word.is_some_and(|word| !["none", "failed", "cancelled", "completed"].contains(&word.as_str()))
+    }
+
+    /// Lets its memory go at so many bytes per second.
+    ///
+    /// # Errors
+    /// QEMU refuses.
+    pub(super) fn slow_down(&mut self, bytes_per_s: u64) -> Result<()> {
+        self.run("migrate-set-parameters", json!({"max-bandwidth": bytes_per_s})).map(drop)
+    }
+
     /// Waits until the VM runs here; since when, in microseconds of the wall clock.
     ///
     /// # Errors

@@ -5,33 +5,29 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::busy::{Busy, Ends};
-use super::denied::{CLOSED, FORBIDDEN, MARKED, WITNESS};
 use super::hosts::{self, HOSTS};
 use super::monitor::Monitor;
 use super::mover::{self, Mover};
-use super::peer::{Conns, PATIENCE};
 use super::{Behind, By, Options, progress};
 use crate::firewall::{Firewall, Uplink};
 use crate::host::{BRIDGE, HOST_V4};
 use crate::image::Image;
 use crate::rung::{Rung, Vmm};
+use crate::traffic::denied::CLOSED;
+use crate::traffic::peer::Conns;
+use crate::traffic::shell::{self, ECHO, GUEST};
+use crate::traffic::{Busy, Ends};
 use crate::vm::{Moving, Spec, Vm, Wire};
 
 const MAC: &str = "52:54:00:00:00:01";
-const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
-/// The guest's echo service, by TCP and UDP.
-const ECHO: u16 = 7;
-/// Where the guest opens conns to, by TCP and UDP.
-const LISTEN: u16 = 9000;
 /// Of so many conns one is chatty; the others say a word after each move.
 const CHATTY: usize = 20;
 /// Traffic goes on for so long before a move, so that there is a rhythm to compare with.
@@ -54,19 +50,19 @@ rules:
 /// One VM with its two possible hosts.
 #[derive(Debug)]
 pub struct Site<'a> {
-    rung: &'a Rung,
-    image: &'a Image,
-    folder: &'a Path,
-    firewalls: Option<[Firewall; 2]>,
+    pub(super) rung: &'a Rung,
+    pub(super) image: &'a Image,
+    pub(super) folder: &'a Path,
+    pub(super) firewalls: Option<[Firewall; 2]>,
     /// On which host the guest is.
-    at: usize,
-    moves: u16,
-    vm: Vm,
+    pub(super) at: usize,
+    pub(super) moves: u16,
+    pub(super) vm: Vm,
     /// Where its VMM takes another's orders.
-    orders: String,
-    monitor: Monitor,
-    mover: Option<Mover>,
-    idle: Conns,
+    pub(super) orders: String,
+    pub(super) monitor: Monitor,
+    pub(super) mover: Option<Mover>,
+    pub(super) idle: Conns,
     chatty: Conns,
     flow: UdpSocket,
     flow_lives: bool,
@@ -116,7 +112,7 @@ impl<'a> Site<'a> {
             By::Vmm => None,
             By::StateMigrate => Some(Mover::start(folder)?),
         };
-        let flow = open_flow(&mut vm)?;
+        let flow = shell::open_flow(&mut vm)?;
         let patience = options.behind.patience();
         let (idle, chatty) = (Conns::new(patience), Conns::new(patience));
         let mut site = Self {
@@ -136,37 +132,14 @@ impl<'a> Site<'a> {
             flow_lives: true,
             patience,
         };
-        site.watch()?;
+        shell::watch(&mut site.vm)?;
         site.connect(options.conns)?;
         Ok(site)
     }
 
-    /// Lets the guest count what must never come, and makes sure that it does count.
-    fn watch(&mut self) -> Result<()> {
-        let (first, last) = (MARKED.start(), WITNESS);
-        self.vm.must(&format!("guest-probe watch {first} {last} >/tmp/watch 2>&1 </dev/null &"))?;
-        let witness = UdpSocket::bind((HOST_V4, WITNESS))?;
-        let seen = format!("grep -q 'udp {WITNESS} {ECHO}' /tmp/watch");
-        let end = Instant::now() + PATIENCE;
-        while self.vm.run(&seen)?.status != 0 {
-            ensure!(Instant::now() < end, "the guest counts no frames: its silence would prove nothing");
-            witness.send_to(b"count this", (GUEST, ECHO))?;
-            thread::sleep(Duration::from_millis(100));
-        }
-        let forbidden = format!("while true; do guest-probe tcp {HOST_V4} {FORBIDDEN}; sleep 1; done");
-        self.vm.must(&format!("({forbidden}) >/dev/null 2>&1 </dev/null &")).map(drop)
-    }
-
     /// Most conns are opened to the guest, some by it.
     fn connect(&mut self, count: usize) -> Result<()> {
-        let by_guest = count / 4;
-        let listener = TcpListener::bind((HOST_V4, LISTEN))?;
-        let order = format!("guest-probe keep {HOST_V4} {LISTEN} {by_guest} >/tmp/keep 2>&1 </dev/null &");
-        self.vm.must(&order)?;
-        self.idle.accept(&listener, by_guest)?;
-        self.idle.open(SocketAddr::new(GUEST.into(), ECHO), count - by_guest)?;
-        let lost = self.idle.exchange();
-        ensure!(lost == 0, "{lost} of {count} conns do not answer before anything moved");
+        let by_guest = shell::open_conns(&mut self.vm, &mut self.idle, count)?;
         self.chatty = self.idle.part(CHATTY);
         let chatty = self.chatty.len();
         progress(&format!("{count} conns are established, {by_guest} by the guest; {chatty} are chatty"));
@@ -187,7 +160,7 @@ impl<'a> Site<'a> {
         let moving = spec.moving.context("a VM that moves")?;
         let mut there = Monitor::connect(&self.rung.vmm, &moving)?;
         let orders = mover::orders(&self.rung.vmm, &moving);
-        let denied_before = self.marked_frames()?;
+        let denied_before = shell::marked_frames(&mut self.vm)?;
         let ends = Ends {
             us: HOST_V4.parse()?,
             guest: GUEST,
@@ -224,7 +197,7 @@ impl<'a> Site<'a> {
             Some(firewall) => firewall.stats()?.get("arrived").cloned().unwrap_or(Value::Null),
             None => Value::Null,
         };
-        let seen = self.marked_frames()?.saturating_sub(denied_before);
+        let seen = shell::marked_frames(&mut self.vm)?.saturating_sub(denied_before);
         let stopped = Duration::from_micros(resumed_us.saturating_sub(left.stopped_us));
         let downtime_ms = left.downtime_ms.unwrap_or(u64::try_from(stopped.as_millis())?);
         let number = self.moves;
@@ -249,12 +222,6 @@ impl<'a> Site<'a> {
             blackout: met.ping.silence,
             arrived,
         })
-    }
-
-    /// Marked frames that the guest's kernel got so far.
-    fn marked_frames(&mut self) -> Result<u64> {
-        let count = self.vm.must(&format!("grep -vc -e watching -e ' {WITNESS} ' /tmp/watch || true"))?;
-        count.trim().parse().with_context(|| format!("the guest counted `{}`", count.trim()))
     }
 
     /// The firewall of the host on which the guest is, if it is behind one.
@@ -285,8 +252,12 @@ fn start_firewalls(folder: &Path, restore: &str) -> Result<[Firewall; 2]> {
     let key = folder.join("key");
     write_key(&key)?;
     let key = key.display().to_string();
-    let words = ["--state-key", &key, "--restore", restore];
     let start = |host: &str| {
+        // Its table outlives a firewall that is killed.
+        let copies = folder.join(host).join("copies");
+        fs::create_dir_all(&copies)?;
+        let copies = copies.display().to_string();
+        let words = ["--state-key", &key, "--restore", restore, "--state-dir", &copies];
         let uplink = Uplink::Bridge(BRIDGE.to_owned());
         Firewall::start_in(Some(host), "mover", RULES, uplink, &words, &folder.join(host))
     };
@@ -294,17 +265,7 @@ fn start_firewalls(folder: &Path, restore: &str) -> Result<[Firewall; 2]> {
     Ok([start(a)?, start(b)?])
 }
 
-/// A conn of datagrams that the guest opens once and never again: without its table nothing comes in on it.
-fn open_flow(vm: &mut Vm) -> Result<UdpSocket> {
-    let flow = UdpSocket::bind((HOST_V4, LISTEN))?;
-    flow.set_read_timeout(Some(PATIENCE))?;
-    vm.must(&format!("guest-probe answer {HOST_V4} {LISTEN} >/tmp/answer 2>&1 </dev/null &"))?;
-    let (_, guest) = flow.recv_from(&mut [0; 64]).context("the guest's datagram")?;
-    flow.connect(guest)?;
-    Ok(flow)
-}
-
-fn spec(
+pub(super) fn spec(
     rung: &Rung,
     folder: &Path,
     number: u16,

@@ -36,6 +36,17 @@ impl Line {
         message::exchange(&mut self.stream, request)
     }
 
+    /// Waits for one more answer, where a request has two.
+    ///
+    /// # Errors
+    /// As [`Line::ask`].
+    pub fn hear(&mut self) -> io::Result<Reply> {
+        match message::receive(&mut self.stream, message::LEN_MAX)? {
+            Some(reply) => reply.map_err(io::Error::other),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
     /// The socket itself, for what follows a request that hands it over.
     #[must_use]
     pub fn into_stream(self) -> UnixStream {

@@ -5,6 +5,8 @@
 use fw_model::{ConnFilter, ConnInfo, Explanation, HandoverId, NicId, Probe, RuleSet, Stats};
 use serde::{Deserialize, Serialize};
 
+use crate::Advance;
+
 /// Version of these messages. A peer with another one is refused with both numbers.
 pub const PROTOCOL_VERSION: u16 = 1;
 
@@ -14,6 +16,8 @@ pub const PROTOCOL_VERSION: u16 = 1;
 pub enum Request {
     /// Put these rules in force.
     Install(Box<RuleSet>),
+    /// Put the control plane's rules in force: of a higher generation than those in force, whole or as a change to these.
+    Advance(Advance),
     /// Counters and generations.
     Stats,
     /// Living conns that match.
@@ -30,6 +34,9 @@ pub enum Request {
     AnnounceHandover(HandoverId),
     /// The next table that arrives here is this handover's, and no other.
     ExpectHandover(HandoverId),
+    /// Let the program that stands now where this NIC's was started from take over. After [`Reply::Done`] a second reply says
+    /// how that went.
+    Upgrade,
     /// Nothing is announced or expected any more, and what was sent ahead is forgotten.
     CancelHandover,
     /// What this NIC can hand over and take.
@@ -49,7 +56,10 @@ impl Request {
     /// Whether the connection becomes a handover's after [`Reply::Done`].
     #[must_use]
     pub const fn takes_connection(&self) -> bool {
-        matches!(self, Self::SendAhead(_) | Self::ReceiveAhead(_) | Self::Export | Self::Import)
+        matches!(
+            self,
+            Self::SendAhead(_) | Self::ReceiveAhead(_) | Self::Export | Self::Import | Self::Upgrade
+        )
     }
 }
 
@@ -92,6 +102,8 @@ pub struct Terms {
     pub key: String,
     /// Whether a VM is being served.
     pub rings_run: bool,
+    /// The handover to which the next table that leaves belongs; absent if none was announced.
+    pub announced: Option<HandoverId>,
     /// The last handover whose table was taken here; absent if none was, or one without a name.
     pub taken: Option<HandoverId>,
 }

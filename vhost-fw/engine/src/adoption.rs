@@ -3,6 +3,8 @@
 //! Each is held to who the NIC is, judged again by the rules in force and by its opener, and only then takes its place.
 //! Knows what arrives and the rules. Never knows where it comes from.
 
+use std::hint::black_box;
+
 use fw_model::{Adoption, OnRevoke, Reason, RuleId};
 
 use crate::conntrack::Admitted;
@@ -62,8 +64,8 @@ impl State {
                 *hash = self.table.hash(&arrival.conn.flow);
             }
             // A loop of its own, so that all loads are under way at once.
-            for hash in hashes {
-                std::hint::black_box(self.table.warm(hash));
+            for hash in hashes.iter().take(together.len()) {
+                black_box(self.table.warm(*hash));
             }
             for (hash, arrival) in hashes.into_iter().zip(together) {
                 let held = arrival.rule.and_then(|place| slots.get(place).copied().flatten());

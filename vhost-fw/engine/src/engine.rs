@@ -238,6 +238,11 @@ impl Engine {
         }
     }
 
+    /// Makes ready for so many conns to be adopted: memory that was only reserved is given by the system now.
+    pub fn prepare(&mut self, conns: u32) {
+        self.state.table.prepare(conns);
+    }
+
     /// Forgets every conn, and tells nobody: another table takes this one's place.
     pub fn forget_conns(&mut self) {
         for slot in 0..self.state.table.slots() {
@@ -309,7 +314,7 @@ impl Engine {
         self.rules.as_ref().map(|rules| rules.generation())
     }
 
-    /// Counters and generations. `log_lost`, `frozen` and `arrived` are the shell's to fill in.
+    /// Counters and generations. `log_lost`, `frozen`, `arrived` and `resumed` are the shell's to fill in.
     #[must_use]
     pub fn stats(&self, now: Tick) -> Stats {
         let generation = self.generation();
@@ -325,6 +330,7 @@ impl Engine {
             log_lost: 0,
             frozen: false,
             arrived: None,
+            resumed: None,
         }
     }
 

@@ -65,6 +65,8 @@ pub enum CtlVerb {
     Freeze,
     /// Go on after a freeze
     Thaw,
+    /// Let a new version of this program take over, unseen by the VMM (with --keeper)
+    Upgrade,
     /// Name the handover of a table that leaves or arrives
     Handover {
         /// What is named.

@@ -13,6 +13,9 @@ use super::HandoverOptions;
 use super::leaving::{Pieces, leave_at};
 use crate::worker::{Leaving, WorkerGone, WorkerHandle};
 
+/// So many rounds with nothing to say are left out one after the other.
+const QUIET_MAX: u32 = 10;
+
 /// A table on its way.
 pub(super) struct Ahead {
     id: HandoverId,
@@ -24,6 +27,8 @@ pub(super) struct Ahead {
     unsure: Round,
     /// A list for the data thread to note in.
     spare: Vec<u32>,
+    /// Rounds in which there was nothing to say.
+    quiet: u32,
 }
 
 #[derive(Default)]
@@ -41,6 +46,7 @@ impl Ahead {
             told: vec![None; room],
             unsure: Round::default(),
             spare: Vec::with_capacity(room),
+            quiet: 0,
         }
     }
 
@@ -71,10 +77,13 @@ impl Ahead {
     ) -> Result<Option<Snapshot>, WorkerGone> {
         let Some(base) = self.base else { return Ok(None) };
         let changed = worker.changed(std::mem::take(&mut self.spare))?;
-        if changed.is_empty() {
+        // An empty round now and then finds out that the other side is gone, while the whole table can still leave.
+        self.quiet = if changed.is_empty() { self.quiet + 1 } else { 0 };
+        if changed.is_empty() && self.quiet < QUIET_MAX {
             self.spare = changed;
             return Ok(None);
         }
+        self.quiet = 0;
         let (news, gone) = self.news(worker, options, &changed, Vec::new(), base)?;
         self.unsure = Round { places: changed, gone };
         // The list that has just been read becomes the next one but one.

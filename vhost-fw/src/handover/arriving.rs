@@ -3,13 +3,18 @@
 //! Everything is checked before the table here is touched. Knows snapshots, what is expected and the data thread's
 //! commands. Never knows who carried the bytes.
 
-use conn_snapshot::{Checked, Chunk, Decoder, Kind};
+use std::collections::VecDeque;
+
+use conn_snapshot::{Checked, Chunk, Decoder, Header, Kind};
 use fw_engine::Trust;
-use fw_model::{Adoption, Arrived, RuleId};
+use fw_model::{Adoption, Arrived, HandoverId};
 
 use super::staged::Staged;
 use super::{Handover, HandoverError, HandoverOptions, Restore, record};
-use crate::worker::WorkerGone;
+use crate::worker::{Pending, WorkerGone};
+
+/// Chunks that wait for the data thread, at most: some 300 KB each.
+const UNDER_WAY: usize = 8;
 
 impl Handover {
     /// Takes a table in place of the one that is here, or says why not. A refusal closes the NIC.
@@ -19,6 +24,14 @@ impl Handover {
         Ok(arrived)
     }
 
+    /// A table with this header, which is authentic, is on its way.
+    pub(crate) fn make_ready(&self, header: &Header) {
+        let records = u32::try_from(header.records).unwrap_or(u32::MAX);
+        if let Err(gone) = self.worker.begin_prepare(records.min(self.options.conns)) {
+            log::error!("{gone}");
+        }
+    }
+
     /// Takes a table that an operator brings. A refusal changes nothing.
     pub(super) fn import(&self, bytes: &[u8]) -> Result<[u8; 32], HandoverError> {
         self.require_rest()?;
@@ -26,6 +39,15 @@ impl Handover {
         let arrived = self.admit(&checked)?;
         self.arrived(arrived)?;
         Ok(*checked.code())
+    }
+
+    /// Takes the table of this NIC's worker before this one, exactly; how many conns live.
+    pub(crate) fn succeed(&self, bytes: &[u8]) -> Result<u64, HandoverError> {
+        let checked = self.check(bytes)?;
+        match self.replace(&checked, Trust::Exact)? {
+            Arrived::Adopted(adoption) => Ok(adoption.kept + adoption.judged_again),
+            Arrived::Emptied | Arrived::Refused(_) => Ok(0),
+        }
     }
 
     /// Takes what comes ahead of a VM: the table, or what is new of it. Answers with its code.
@@ -86,6 +108,9 @@ impl Handover {
             return Err(HandoverError::NoBase);
         }
         let admitted = self.expected().admit(header.handover)?;
+        if admitted.is_some() && header.handover != HandoverId::NONE {
+            self.worker.remember_taken(header.handover)?;
+        }
         match (admitted, base) {
             (Some(_), Some(staged)) => self.complete(staged, checked),
             (Some(trust), None) => {
@@ -115,17 +140,26 @@ impl Handover {
     fn replace(&self, checked: &Checked<'_>, trust: Trust) -> Result<Arrived, HandoverError> {
         self.worker.forget_conns()?;
         let mut adoption = Adoption::default();
+        // The data thread takes chunks in while the next ones are decoded: neither waits for the other to wake.
+        let mut under_way = VecDeque::new();
         checked.try_visit(|chunk| {
-            add(&mut adoption, &self.adopt(chunk, trust)?);
+            under_way.push_back(self.begin_adopt(chunk, trust)?);
+            if under_way.len() > UNDER_WAY
+                && let Some(first) = under_way.pop_front()
+            {
+                add(&mut adoption, &first.wait()?);
+            }
             Ok::<_, WorkerGone>(())
         })?;
+        for last in under_way {
+            add(&mut adoption, &last.wait()?);
+        }
         Ok(Arrived::Adopted(adoption))
     }
 
-    fn adopt(&self, chunk: &Chunk, trust: Trust) -> Result<Adoption, WorkerGone> {
+    fn begin_adopt(&self, chunk: &Chunk, trust: Trust) -> Result<Pending<Adoption>, WorkerGone> {
         let arrivals = chunk.records.iter().map(record::arrival).collect();
-        let names: Vec<RuleId> = chunk.rules.clone();
-        self.worker.adopt(arrivals, names, trust)
+        self.worker.begin_adopt(arrivals, chunk.rules.clone(), trust)
     }
 
     fn arrived(&self, arrived: Arrived) -> Result<(), WorkerGone> {
@@ -139,7 +173,7 @@ impl Handover {
     }
 }
 
-pub(crate) fn add(all: &mut Adoption, piece: &Adoption) {
+fn add(all: &mut Adoption, piece: &Adoption) {
     all.kept += piece.kept;
     all.judged_again += piece.judged_again;
     for (reason, count) in &piece.refused {

@@ -52,6 +52,7 @@ impl Handover {
             Request::Export => export(self, &mut line),
             Request::Import => import(self, &mut line),
             Request::Install(_)
+            | Request::Advance(_)
             | Request::Stats
             | Request::Conns(_)
             | Request::Kill(_)
@@ -60,6 +61,7 @@ impl Handover {
             | Request::Thaw
             | Request::AnnounceHandover(_)
             | Request::ExpectHandover(_)
+            | Request::Upgrade
             | Request::CancelHandover
             | Request::Terms => Ok(()),
         }

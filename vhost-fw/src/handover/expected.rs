@@ -9,9 +9,7 @@ use fw_engine::Trust;
 use fw_model::HandoverId;
 
 use super::HandoverError;
-
-/// Handovers remembered as taken, so that a copy is known as one.
-const TAKEN_MAX: usize = 64;
+use crate::crash_copy::TAKEN_MAX;
 
 /// What becomes of a table that nobody announced: a VMM moved or restored its VM by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,16 +55,32 @@ impl Expected {
         self.announced = id;
     }
 
-    pub(super) const fn take_announced(&mut self) -> HandoverId {
-        std::mem::replace(&mut self.announced, HandoverId::NONE)
+    /// These were taken before, oldest first, by a process before this one.
+    pub(super) fn know(&mut self, taken: &[HandoverId]) {
+        taken.iter().for_each(|id| self.remember(*id));
+    }
+
+    /// Under which name a table leaves that does so now. The name stays until [`Expected::left`]: a try that fails is
+    /// followed by another.
+    pub(super) const fn announced(&self) -> HandoverId {
+        self.announced
+    }
+
+    /// A table left under this name, whole.
+    pub(super) fn left(&mut self, id: HandoverId) {
+        if self.announced == id {
+            self.announced = HandoverId::NONE;
+        }
     }
 
     pub(super) const fn expect(&mut self, id: HandoverId) {
         self.expected = id;
     }
 
-    pub(super) fn last_taken(&self) -> Option<HandoverId> {
-        self.taken.back().copied()
+    /// What the next table that leaves belongs to, and the last one that was taken.
+    pub(super) fn named(&self) -> (Option<HandoverId>, Option<HandoverId>) {
+        let announced = Some(self.announced).filter(|id| *id != HandoverId::NONE);
+        (announced, self.taken.back().copied())
     }
 
     /// Refuses what is not expected by name.
@@ -77,6 +91,10 @@ impl Expected {
         } else {
             Err(HandoverError::Unexpected { expected, found })
         }
+    }
+
+    pub(super) fn is_any(&self) -> bool {
+        self.announced != HandoverId::NONE || self.expected != HandoverId::NONE
     }
 
     pub(super) const fn cancel(&mut self) {
@@ -161,11 +179,15 @@ mod tests {
     }
 
     #[test]
-    fn an_announced_id_leaves_with_one_table() {
+    fn an_announced_id_leaves_with_one_table_however_many_tries_that_takes() {
         let mut expected = Expected::new(Restore::Refuse);
-        assert_eq!(expected.take_announced(), HandoverId::NONE);
+        assert_eq!(expected.announced(), HandoverId::NONE);
         expected.announce(ONE);
-        assert_eq!(expected.take_announced(), ONE);
-        assert_eq!(expected.take_announced(), HandoverId::NONE);
+        assert_eq!((expected.announced(), expected.announced()), (ONE, ONE));
+        // What left was not this one: another was announced meanwhile.
+        expected.left(TWO);
+        assert_eq!(expected.announced(), ONE);
+        expected.left(ONE);
+        assert_eq!(expected.announced(), HandoverId::NONE);
     }
 }

@@ -3,6 +3,8 @@
 //! It stays where it is: a source that is told to go on goes on with it. Knows the data thread's pieces and the encoder.
 //! Never knows who carries the bytes.
 
+use std::collections::VecDeque;
+
 use conn_snapshot::{Encoder, Header, Kind, Snapshot};
 use fw_model::HandoverId;
 
@@ -12,13 +14,16 @@ use super::{Handover, HandoverError, HandoverOptions};
 use crate::worker::{Leaving, WorkerGone, WorkerHandle, wall_time_ms};
 
 /// Places of the table that leave together: the data thread is asked for a piece at a time.
-pub(crate) const PIECE: u32 = 4096;
+const PIECE: u32 = 4096;
+
+/// Pieces that are looked for ahead of the one that is encoded, at most: some 700 KB each.
+const UNDER_WAY: usize = 4;
 
 impl Handover {
     /// The table as it stands, sealed, for the VMM that has stopped its VM.
-    pub(crate) fn save(&self) -> Result<Vec<u8>, HandoverError> {
+    pub(crate) fn save(&self) -> Result<Snapshot, HandoverError> {
         self.require_rest()?;
-        let id = self.expected().take_announced();
+        let id = self.expected().announced();
         let ahead = self.ahead().take();
         let news = match ahead.filter(|ahead| ahead.id() == id) {
             Some(ahead) => ahead.finish(&self.worker, &self.options)?,
@@ -32,11 +37,16 @@ impl Handover {
         let Header { kind, records, handover, .. } = &snapshot.header;
         let what = if *kind == Kind::Delta { "changed conns" } else { "conns" };
         log::info!("{records} {what} leave in {} bytes, handover {handover}", snapshot.bytes.len());
-        Ok(snapshot.bytes)
+        Ok(snapshot)
+    }
+
+    /// The VMM has all of the table that left under this name.
+    pub(super) fn left(&self, id: HandoverId) {
+        self.expected().left(id);
     }
 
     /// The table as it stands, for whoever asks, while the VM may run.
-    pub(super) fn export(&self) -> Result<Vec<u8>, HandoverError> {
+    pub(crate) fn export(&self) -> Result<Vec<u8>, HandoverError> {
         Ok(self.whole(Kind::Whole, HandoverId::NONE, &mut |_| {})?.bytes)
     }
 
@@ -48,17 +58,22 @@ impl Handover {
         seen: &mut dyn FnMut(&Leaving),
     ) -> Result<Snapshot, WorkerGone> {
         let mut pieces = Pieces::default();
-        let mut from = 0_u32;
-        let generation = loop {
-            let to = from.saturating_add(PIECE);
-            let piece = self.worker.leaving(from..to)?;
+        // The data thread looks for the next pieces while one is encoded; while frames pass, for one at a time.
+        let ahead = if self.worker.rings_run()? { 1 } else { UNDER_WAY };
+        let (mut under_way, mut from) = (VecDeque::new(), 0_u32);
+        let (mut slots, mut generation) = (1, None);
+        while from < slots || !under_way.is_empty() {
+            while from < slots && under_way.len() < ahead {
+                let to = from.saturating_add(PIECE);
+                under_way.push_back(self.worker.begin_leaving(from..to)?);
+                from = to;
+            }
+            let Some(piece) = under_way.pop_front() else { break };
+            let piece = piece.wait()?;
+            (slots, generation) = (piece.slots, piece.generation);
             seen(&piece);
             pieces.add(&piece);
-            if to >= piece.slots {
-                break piece.generation;
-            }
-            from = to;
-        };
+        }
         Ok(pieces.seal(&self.options, kind, id, generation, [0; 32]))
     }
 

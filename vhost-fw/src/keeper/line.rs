@@ -14,8 +14,10 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+/// What keeper and worker say to each other may be of two programs' versions: they must agree on this number.
+pub(crate) const LINE_VERSION: u16 = 2;
 /// Longer than any word.
-const WORD_MAX: usize = 1024;
+const WORD_MAX: usize = 4096;
 /// Most descriptors with one word.
 const DESCRIPTORS_MAX: usize = 8;
 
@@ -30,11 +32,37 @@ pub(crate) enum Word {
     Ready,
     /// The worker's, with the rules that are in force from now on.
     Rules,
+    /// The worker's, with a control connection: whoever is there wants a new worker.
+    Upgrade,
+    /// The keeper's, with a file: write the table there, and change nothing any more.
+    Leave,
+    /// The worker's: it is there.
+    Left {
+        /// Whether the NIC is frozen.
+        frozen: bool,
+    },
+    /// The keeper's, to a worker that left: go on as if nothing had been.
+    GoOn,
+    /// The keeper's, with that file, and rules if some are in force: take over.
+    Take {
+        /// Whether the NIC is frozen.
+        frozen: bool,
+    },
+    /// The worker's: it has taken over, so many conns.
+    Taken(u64),
+    /// The worker's: it has not, for this cause.
+    Cannot(String),
 }
 
 /// What a worker starts with. Its descriptors: control listener, doorway's listener, then those named here.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Start {
+    /// [`LINE_VERSION`] of the keeper.
+    pub(crate) version: u16,
+    /// What a table is sealed with between two workers of one keeper.
+    pub(crate) seal: [u8; KEY_LEN],
+    /// Whether another worker serves, whose table this one will take.
+    pub(crate) successor: bool,
     /// The cluster's key.
     pub(crate) key: Option<[u8; KEY_LEN]>,
     /// The uplink's MTU, in bytes.

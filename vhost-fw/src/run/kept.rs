@@ -11,10 +11,13 @@ use std::sync::Arc;
 use conn_snapshot::Key;
 use fw_engine::PreparedRules;
 use fw_model::NicId;
+use rustix::process::{Signal, set_parent_process_death_signal};
 
-use super::{Opened, RunError, Settled, Vmm, crash_copy, doing, engine};
+use super::succession::Keeper;
+use super::{Opened, RunError, Settled, Vmm, doing, engine};
 use crate::config::DeviceConfig;
-use crate::keeper::line::{Line, Start, Word};
+use crate::crash_copy::CrashCopy;
+use crate::keeper::line::{LINE_VERSION, Line, Start, Word};
 use crate::keeper::rules::read_again;
 use crate::ready::Readiness;
 use crate::serve::{Doorway, door_of};
@@ -29,6 +32,8 @@ pub(super) fn copies_of(config: &DeviceConfig, nic: &NicId) -> Option<PathBuf> {
 /// What a keeper gives.
 pub(super) struct Kept {
     line: Line,
+    seal: Key,
+    successor: bool,
     control: OwnedFd,
     door: OwnedFd,
     uplink: Held,
@@ -39,17 +44,25 @@ pub(super) struct Kept {
 impl Kept {
     /// Waits for the keeper's first word.
     pub(super) fn receive() -> io::Result<Self> {
+        // A worker that hangs ends with its keeper as well; a keeper that is gone by now says nothing more.
+        set_parent_process_death_signal(Some(Signal::KILL))?;
         let line = Line::inherited()?;
         let Some((Word::Start(start), given)) = line.receive()? else {
             return Err(io::Error::other("no keeper is there; leave --kept out"));
         };
-        let Start { key, mtu, uplink, rules } = start;
+        let Start { version, seal, successor, key, mtu, uplink, rules } = start;
+        if version != LINE_VERSION {
+            let other =
+                format!("the keeper speaks version {version} with its workers, this program {LINE_VERSION}");
+            return Err(io::Error::other(format!("{other}; restart the NIC to bring in this version")));
+        }
         let mut given = given.into_iter();
         let mut next = || given.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
         let (control, door) = (next()?, next()?);
         let uplink = Held { fd: if uplink { Some(next()?) } else { None }, mtu };
         let rules = if rules { Some(next()?) } else { None };
-        Ok(Self { line, control, door, uplink, rules, key: key.map(|secret| Key::new(&secret)) })
+        let (key, seal) = (key.map(|secret| Key::new(&secret)), Key::new(&seal));
+        Ok(Self { line, seal, successor, control, door, uplink, rules, key })
     }
 
     /// The device's parts, as if they had been opened here.
@@ -62,12 +75,23 @@ impl Kept {
         let mtu = self.uplink.mtu;
         let mut engine = engine(config, mtu).map_err(doing("/dev/urandom"))?;
         let copies = copies_of(config, &settled.nic);
-        let crash_copy = crash_copy(copies.as_deref(), config, &settled, &mut engine)?;
+        let (mut crash_copy, mut next_copy) = (None, None);
+        match &copies {
+            // Another worker writes to that one's place still.
+            Some(copies) if self.successor => {
+                let room = config.max_connections;
+                let (copy, place) = CrashCopy::make_after(copies, &settled.nic, settled.key.as_ref(), room)?;
+                next_copy = Some((Box::new(copy), place));
+            }
+            copies => {
+                crash_copy = super::crash_copy(copies.as_deref(), config, &settled, &mut engine)?;
+            }
+        }
         let opened = Opened {
             uplink: uplink::take(&config.uplink, self.uplink)?,
             engine,
             crash_copy,
-            vmm: Vmm::Kept(self.line),
+            vmm: Vmm::Kept(Keeper { line: self.line, seal: self.seal, successor: self.successor, next_copy }),
             door: Doorway::inherited(UnixListener::from(self.door), door_of(&settled.control)),
             listener: UnixListener::from(self.control),
             control_file: None,

@@ -5,10 +5,11 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fw_control::{Reply, Request};
-use fw_engine::PreparedRules;
+use fw_engine::{PreparedRules, Tick};
+use fw_model::RuleSet;
 
 use crate::control::Nic;
 use crate::handover::Handover;
@@ -24,6 +25,37 @@ pub(super) struct Running {
     /// Who holds the rules in force for the next worker.
     pub(super) keeper: Option<Line>,
     pub(super) readiness: Readiness,
+    pub(super) gate: Gate,
+    /// What was installed last, and when: a change is made to it.
+    pub(super) in_force: Mutex<Option<(Arc<PreparedRules>, Tick)>>,
+}
+
+/// Whether anything may be changed here: not from when a table has left for the next worker. Held while something is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Gate(Arc<Mutex<Standing>>);
+
+/// Which of two workers this is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// The one that serves.
+    #[default]
+    Serves,
+    /// The one whose table has left.
+    HasLeft,
+}
+
+impl Gate {
+    pub(super) fn hold(&self) -> MutexGuard<'_, Standing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set(&self, standing: Standing) {
+        *self.hold() = standing;
+    }
+}
+
+fn leaving() -> Reply {
+    Reply::Refused("an upgrade is under way: a new worker takes over just now; ask again".to_owned())
 }
 
 impl Running {
@@ -41,8 +73,14 @@ impl Running {
 
 impl Nic for Running {
     fn install(&self, rules: Arc<PreparedRules>) -> Reply {
+        let standing = self.gate.hold();
+        if *standing == Standing::HasLeft {
+            return leaving();
+        }
         let reply = self.tell(Command::Install(Arc::clone(&rules)));
         if let Reply::Enforced(generation) = reply {
+            *self.in_force.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some((Arc::clone(&rules), boot_time()));
             if let Err(error) = self.leave(&rules) {
                 return Reply::Refused(format!(
                     "generation {generation} is in force, but would not outlive this process: {error}"
@@ -53,7 +91,19 @@ impl Nic for Running {
         reply
     }
 
+    fn in_force(&self) -> Option<RuleSet> {
+        let held = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        let (rules, since) = held.as_ref()?;
+        let mut rules = rules.rules().clone();
+        keeper::rules::age(&mut rules, boot_time().0.saturating_sub(since.0));
+        Some(rules)
+    }
+
     fn ask(&self, request: Request) -> Reply {
+        let standing = self.gate.hold();
+        if *standing == Standing::HasLeft {
+            return leaving();
+        }
         let handover = |tell: &dyn Fn(&Handover)| match &self.handover {
             Some(handover) => {
                 tell(handover);
@@ -70,6 +120,14 @@ impl Nic for Running {
             Request::Terms => {
                 return ours(&|handover| handover.terms().map(|terms| Reply::Terms(Box::new(terms))));
             }
+            Request::Upgrade => {
+                return match &self.keeper {
+                    Some(_) => Reply::Done,
+                    None => Reply::Refused(
+                        "started without --keeper: restart it, and the VMM connects again".to_owned(),
+                    ),
+                };
+            }
             Request::SendAhead(_) | Request::Export => return handover(&|_| {}),
             // What is not expected by name is not taken ahead.
             Request::ReceiveAhead(id) => return handover(&|handover| handover.expect(id)),
@@ -82,11 +140,19 @@ impl Nic for Running {
             Request::Explain(probe) => Command::Explain(probe),
             Request::Freeze => Command::Freeze,
             Request::Thaw => Command::Thaw,
-            Request::Install(_) => return Reply::Refused("rules are installed by another door".to_owned()),
+            Request::Install(_) | Request::Advance(_) => {
+                return Reply::Refused("rules are installed by another door".to_owned());
+            }
         })
     }
 
     fn hand_over(&self, request: Request, stream: UnixStream) {
+        if let (Request::Upgrade, Some(keeper)) = (&request, &self.keeper) {
+            if let Err(error) = keeper.say(&Word::Upgrade, &[stream.as_fd()]) {
+                log::error!("the keeper cannot be asked for a new worker: {error}");
+            }
+            return;
+        }
         let Some(handover) = &self.handover else { return };
         if let Err(error) = handover.serve(request, stream) {
             log::error!("a handover's thread does not start: {error}");

@@ -40,7 +40,9 @@ pub(super) fn close(plan: &Plan<'_>) -> Result<Option<Degraded>, SandboxError> {
         ruleset = reach(ruleset, folder, access)?;
     }
     if let Some(program) = plan.starts {
-        ruleset = reach(ruleset, program, make_bitflags!(AccessFs::{Execute | ReadFile}))?;
+        // A package's new version is another file of the same name, so its folder is what may be reached.
+        let folder = program.parent().unwrap_or(program);
+        ruleset = reach(ruleset, folder, make_bitflags!(AccessFs::{Execute | ReadFile}))?;
         for (place, access) in NEEDED_TO_START {
             if Path::new(place).exists() {
                 ruleset = reach(ruleset, Path::new(place), *access)?;

@@ -7,6 +7,8 @@
 //! `clone`), and in data threads `openat` (glibc asks /proc before it gives memory back), `mremap` (it copies) and
 //! `sched_yield` (the standard library's channels wait with it for somebody who is just sending; they spin).
 
+mod keeper;
+
 use std::collections::BTreeMap;
 use std::ffi::{c_int, c_long};
 use std::io;
@@ -112,11 +114,12 @@ pub fn data_thread_calls(uplink_listens: bool) -> usize {
     data_calls(uplink_listens).map_or(0, |calls| calls.0.len())
 }
 
-/// The filters of both kinds of thread.
+/// The filters of both kinds of thread, and a keeper's.
 #[derive(Debug, Clone)]
 pub(super) struct Filters {
     control: Filter,
     data: Filter,
+    keeper: BpfProgram,
 }
 
 impl Filters {
@@ -125,6 +128,7 @@ impl Filters {
             Ok(Self {
                 control: Filter::new(control_calls(plan.connects)?, &[libc::SYS_clone3])?,
                 data: Filter::new(data_calls(plan.uplink_listens)?, REFUSED_IN_DATA)?,
+                keeper: keeper::filter()?,
             })
         };
         build().map_err(|error| SandboxError::Filter(error.to_string()))
@@ -132,6 +136,10 @@ impl Filters {
 
     pub(super) fn enter_control(&self) -> io::Result<()> {
         self.control.enter()
+    }
+
+    pub(super) fn enter_keeper(&self) -> io::Result<()> {
+        seccompiler::apply_filter(&self.keeper).map_err(io::Error::other)
     }
 
     pub(super) fn enter_data(&self) -> io::Result<()> {
@@ -303,13 +311,19 @@ fn never_executable() -> Result<SeccompCondition, seccompiler::BackendError> {
 
 /// A thread of this process, in its namespaces.
 fn thread_only() -> Result<SeccompCondition, seccompiler::BackendError> {
-    let namespaces = libc::CLONE_NEWNS
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUSER
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWNET
-        | libc::CLONE_NEWCGROUP;
     let thread = constant(libc::CLONE_THREAD);
-    bits(0, thread | constant(namespaces), thread)
+    bits(0, thread | constant(NAMESPACES), thread)
 }
+
+/// Whatever it is, it is in the namespaces of its maker.
+fn no_namespace() -> Result<SeccompCondition, seccompiler::BackendError> {
+    bits(0, constant(NAMESPACES), 0)
+}
+
+const NAMESPACES: c_int = libc::CLONE_NEWNS
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWCGROUP;

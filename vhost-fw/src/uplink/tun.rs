@@ -21,6 +21,11 @@ ioctl_ior_nr!(TUNGETIFF, TUN, 210, c_uint);
 ioctl_iow_nr!(TUNSETVNETHDRSZ, TUN, 216, c_int);
 ioctl_iow_nr!(TUNSETVNETLE, TUN, 220, c_int);
 
+/// The ioctls of a worker that takes a tap over from another one.
+pub(crate) fn takeover_requests() -> [c_ulong; 3] {
+    [TUNSETVNETHDRSZ(), TUNSETVNETLE(), TUNSETOFFLOAD()]
+}
+
 /// The one ioctl a running data thread makes.
 pub(crate) fn offload_request() -> c_ulong {
     TUNSETOFFLOAD()

@@ -7,9 +7,10 @@ use std::ops::Range;
 use std::sync::mpsc::SyncSender;
 
 use fw_engine::{Arrival, Engine, Follower, Home, PortableConn, RuleSlot, Tick, Trust};
-use fw_model::{Adoption, Arrived, FlowKey, Reason, RuleId};
+use fw_model::{Adoption, Arrived, FlowKey, HandoverId, Reason, RuleId};
 
-use super::{Order, Worker, WorkerGone, WorkerHandle};
+use super::{Order, Pending, Worker, WorkerGone, WorkerHandle};
+use crate::crash_copy::CrashCopy;
 use crate::vring::Look;
 
 /// A piece of the table as it leaves.
@@ -98,10 +99,13 @@ pub(super) enum Hand {
     Follow(SyncSender<()>),
     LeaveAlone(SyncSender<()>),
     Changed(Vec<u32>, SyncSender<Vec<u32>>),
+    Prepare(u32, SyncSender<()>),
     Forget(SyncSender<()>),
     BeginStage(u64, SyncSender<()>),
     Stage(Box<Staging>, SyncSender<Option<Outcomes>>),
     ForgetStage(SyncSender<()>),
+    Taken(HandoverId, SyncSender<()>),
+    Copy(Box<CrashCopy>, SyncSender<()>),
     Adopt(Vec<Arrival>, Vec<RuleId>, Trust, SyncSender<Adoption>),
     Arrived(Box<Arrived>, SyncSender<()>),
 }
@@ -114,7 +118,12 @@ impl WorkerHandle {
 
     /// The conns at these places.
     pub(crate) fn leaving(&self, slots: Range<u32>) -> Result<Leaving, WorkerGone> {
-        self.order(|done| Order::Hand(Hand::Leave(Places::Range(slots), done)))
+        self.begin_leaving(slots)?.wait()
+    }
+
+    /// As [`WorkerHandle::leaving`], for whoever has something else to do meanwhile.
+    pub(crate) fn begin_leaving(&self, slots: Range<u32>) -> Result<Pending<Leaving>, WorkerGone> {
+        self.begin(|done| Order::Hand(Hand::Leave(Places::Range(slots), done)))
     }
 
     /// The conns at these places, in this order; where none lives there is none.
@@ -147,9 +156,24 @@ impl WorkerHandle {
         self.order(|done| Order::Hand(Hand::Stage(Box::new(staging), done)))
     }
 
+    /// Writes the whole table to `copy`, which follows it from now on.
+    pub(crate) fn keep_copy(&self, copy: Box<CrashCopy>) -> Result<(), WorkerGone> {
+        self.order(|done| Order::Hand(Hand::Copy(copy, done)))
+    }
+
+    /// Has it written down, where anything is, that a handover was taken.
+    pub(crate) fn remember_taken(&self, id: HandoverId) -> Result<(), WorkerGone> {
+        self.order(|done| Order::Hand(Hand::Taken(id, done)))
+    }
+
     /// Forgets a table that came ahead, if one is here.
     pub(crate) fn forget_stage(&self) -> Result<(), WorkerGone> {
         self.order(|done| Order::Hand(Hand::ForgetStage(done)))
+    }
+
+    /// Makes ready for so many conns, while they are still on their way.
+    pub(crate) fn begin_prepare(&self, conns: u32) -> Result<Pending<()>, WorkerGone> {
+        self.begin(|done| Order::Hand(Hand::Prepare(conns, done)))
     }
 
     /// Makes room for another table.
@@ -157,14 +181,14 @@ impl WorkerHandle {
         self.order(|done| Order::Hand(Hand::Forget(done)))
     }
 
-    /// Takes conns in.
-    pub(crate) fn adopt(
+    /// Takes conns in, while the caller prepares the next ones.
+    pub(crate) fn begin_adopt(
         &self,
         arrivals: Vec<Arrival>,
         names: Vec<RuleId>,
         trust: Trust,
-    ) -> Result<Adoption, WorkerGone> {
-        self.order(|done| Order::Hand(Hand::Adopt(arrivals, names, trust, done)))
+    ) -> Result<Pending<Adoption>, WorkerGone> {
+        self.begin(|done| Order::Hand(Hand::Adopt(arrivals, names, trust, done)))
     }
 
     /// A table has arrived, or was refused: then the NIC is closed.
@@ -189,6 +213,13 @@ impl Worker {
                 let _ = done.send(());
             }
             Hand::Changed(spare, done) => drop(done.send(self.desk.engine.changed_places(spare))),
+            Hand::Prepare(conns, done) => {
+                // It takes a while, which frames would wait for.
+                if !self.rings_run() {
+                    self.desk.engine.prepare(conns);
+                }
+                let _ = done.send(());
+            }
             Hand::Forget(done) => {
                 self.staged = None;
                 self.desk.engine.forget_conns();
@@ -199,9 +230,20 @@ impl Worker {
                 self.staged = Some(table);
                 let _ = done.send(());
             }
+            Hand::Copy(mut copy, done) => {
+                copy.begin(&mut self.desk.engine, now);
+                self.crash_copy = Some(copy);
+                let _ = done.send(());
+            }
             Hand::Stage(staging, done) => drop(done.send(self.stage(&staging, now))),
             Hand::ForgetStage(done) => {
                 self.forget_stage();
+                let _ = done.send(());
+            }
+            Hand::Taken(id, done) => {
+                if let Some(copy) = &mut self.crash_copy {
+                    copy.remember(id);
+                }
                 let _ = done.send(());
             }
             Hand::Adopt(arrivals, names, trust, done) => {

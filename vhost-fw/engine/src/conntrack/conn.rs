@@ -72,6 +72,25 @@ pub(super) struct Conn {
 const _: () = assert!(size_of::<Conn>() <= 128, "a conn is two cache lines");
 
 impl Conn {
+    /// None.
+    pub(super) fn blank() -> Self {
+        Self {
+            local: [0; 2],
+            remote: [0; 2],
+            rest: 0,
+            deadline: Tick(0),
+            windows: Windows::default(),
+            epoch: 0,
+            rule: NO_RULE,
+            state: State::Close,
+            flags: 0,
+            peer_mac: MacAddr([0; 6]),
+            ends_at: Tick(u64::MAX),
+            timer: Links::NONE,
+            pool: Links::NONE,
+        }
+    }
+
     pub(super) fn new(
         flow: &FlowKey,
         opener: Direction,
@@ -81,21 +100,8 @@ impl Conn {
         windows: Windows,
     ) -> Self {
         let Key { local, remote, rest } = Key::of(flow);
-        let mut conn = Self {
-            local,
-            remote,
-            rest,
-            deadline: Tick(0),
-            windows,
-            epoch: 0,
-            rule: NO_RULE,
-            state,
-            flags: LIVING | if opener == Direction::Out { BY_GUEST } else { 0 },
-            peer_mac,
-            ends_at: Tick(u64::MAX),
-            timer: Links::NONE,
-            pool: Links::NONE,
-        };
+        let flags = LIVING | if opener == Direction::Out { BY_GUEST } else { 0 };
+        let mut conn = Self { local, remote, rest, windows, state, flags, peer_mac, ..Self::blank() };
         conn.admit(admitted);
         conn
     }

@@ -59,6 +59,12 @@ impl Table {
         self.index.find(self.hash(flow), is_it).map(ConnId)
     }
 
+    /// Has the system give the memory of so many conns now, not while they are taken in.
+    pub(crate) fn prepare(&mut self, conns: u32) {
+        self.store.prepare(conns);
+        self.index.prepare();
+    }
+
     /// Takes a conn in. `Ok` names what had to go for it.
     pub(crate) fn adopt(
         &mut self,

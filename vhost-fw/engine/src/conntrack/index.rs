@@ -3,6 +3,10 @@
 //! Buckets of one cache line: seven entries and a count of those that had to go further. A miss in a bucket nobody went
 //! past ends the search, and removing leaves no tombstone. Knows hashes and places. Never knows a conn.
 
+use std::hint::black_box;
+
+/// Words of the smallest page of memory.
+const PAGE: usize = 4096 / 8;
 /// Entries of a bucket; the eighth word counts.
 const ENTRIES: usize = 7;
 const BUCKET: usize = 8;
@@ -26,6 +30,13 @@ impl Index {
         let words = vec![0; buckets * BUCKET + BUCKET];
         let base = words.as_ptr().align_offset(LINE).min(BUCKET);
         Self { words, base, mask: buckets - 1 }
+    }
+
+    /// Has the system give all of its memory now, not as each page is first used.
+    pub(super) fn prepare(&mut self) {
+        for word in self.words.iter_mut().step_by(PAGE) {
+            *word = black_box(*word);
+        }
     }
 
     /// Loads the line of `hash`.

@@ -46,6 +46,14 @@ impl Store {
         }
     }
 
+    /// Has the system give the memory of `conns` places now, not as each is first used.
+    pub(super) fn prepare(&mut self, conns: u32) {
+        let used = self.conns.len();
+        let wanted = usize::try_from(conns.min(self.room)).unwrap_or(0);
+        self.conns.resize(wanted.max(used), Conn::blank());
+        self.conns.truncate(used);
+    }
+
     /// Most conns there is room for.
     pub(super) const fn room(&self) -> u32 {
         self.room

@@ -1,6 +1,12 @@
-//! Traffic that never rests while the guest moves: a bulk transfer, chatty conns, two pulses, and what must not pass.
+//! Traffic that never rests while something happens to a guest: a bulk transfer, chatty conns, two pulses, and what
+//! must not pass.
 //!
-//! It may know the guest's services. It must never know when or how the guest moves.
+//! It may know the guest's services. It must never know what happens, or when.
+
+pub(crate) mod denied;
+pub(crate) mod peer;
+pub(crate) mod pulse;
+pub(crate) mod shell;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
@@ -11,9 +17,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::denied::{Denied, Tried};
-use super::peer::{Conns, PATIENCE};
-use super::pulse::{Heard, Pulse};
+use denied::{Denied, Tried};
+use peer::{Conns, PATIENCE};
+use pulse::{Heard, Pulse};
 
 /// Between two words of a chatty conn.
 const BREATH: Duration = Duration::from_millis(5);
@@ -22,24 +28,24 @@ const GAP: Duration = Duration::from_millis(2);
 
 /// Where everything goes.
 #[derive(Debug)]
-pub(super) struct Ends<'a> {
+pub(crate) struct Ends<'a> {
     /// This end.
-    pub(super) us: Ipv4Addr,
+    pub(crate) us: Ipv4Addr,
     /// The guest.
-    pub(super) guest: Ipv4Addr,
+    pub(crate) guest: Ipv4Addr,
     /// The guest's echo service.
-    pub(super) echo: u16,
+    pub(crate) echo: u16,
     /// The conn of datagrams that the guest opened.
-    pub(super) flow: &'a UdpSocket,
+    pub(crate) flow: &'a UdpSocket,
     /// How long an answer may take.
-    pub(super) patience: Duration,
+    pub(crate) patience: Duration,
     /// Marks this round's echo requests.
-    pub(super) number: u16,
+    pub(crate) number: u16,
 }
 
 /// Traffic under way.
 #[derive(Debug)]
-pub(super) struct Busy {
+pub(crate) struct Busy {
     stop: Arc<AtomicBool>,
     transfer: JoinHandle<Result<u64>>,
     chat: JoinHandle<(Conns, usize)>,
@@ -50,19 +56,19 @@ pub(super) struct Busy {
 
 /// What it met.
 #[derive(Debug)]
-pub(super) struct Met {
+pub(crate) struct Met {
     /// The chatty conns that are left.
-    pub(super) chatty: Conns,
+    pub(crate) chatty: Conns,
     /// How many of those and of the transfer were lost.
-    pub(super) lost: usize,
+    pub(crate) lost: usize,
     /// Bytes the transfer carried there and back.
-    pub(super) carried: u64,
+    pub(crate) carried: u64,
     /// What echo requests heard.
-    pub(super) ping: Heard,
+    pub(crate) ping: Heard,
     /// What datagrams heard.
-    pub(super) flow: Heard,
+    pub(crate) flow: Heard,
     /// What was tried in vain.
-    pub(super) tried: Tried,
+    pub(crate) tried: Tried,
 }
 
 impl Busy {
@@ -70,7 +76,7 @@ impl Busy {
     ///
     /// # Errors
     /// Something does not start.
-    pub(super) fn start(ends: &Ends<'_>, chatty: Conns) -> Result<Self> {
+    pub(crate) fn start(ends: &Ends<'_>, chatty: Conns) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let service = SocketAddr::new(ends.guest.into(), ends.echo);
         let stream = TcpStream::connect_timeout(&service, PATIENCE).context("the bulk transfer")?;
@@ -90,7 +96,7 @@ impl Busy {
     ///
     /// # Errors
     /// A thread died, or something was not tried at all: then its silence would prove nothing.
-    pub(super) fn end(self) -> Result<Met> {
+    pub(crate) fn end(self) -> Result<Met> {
         let (ping, flow) = (self.ping.end()?, self.flow.end()?);
         self.stop.store(true, Ordering::Relaxed);
         let (chatty, mut lost) = self.chat.join().or_else(|_| bail!("the chatty conns' thread died"))?;

@@ -1,6 +1,6 @@
 //! A pulse: a question every millisecond, and the longest silence between two answers on our own clock.
 //!
-//! It may know sockets and echo requests. It must never know when the guest moves.
+//! It may know sockets and echo requests. It must never know what happens to the guest.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
@@ -31,7 +31,7 @@ enum Question {
 
 /// Questions under way.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(crate) struct Pulse {
     stop: Arc<AtomicBool>,
     asking: JoinHandle<u64>,
     hearing: JoinHandle<Vec<Instant>>,
@@ -39,20 +39,20 @@ pub(super) struct Pulse {
 
 /// What was heard.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Heard {
+pub(crate) struct Heard {
     /// Questions asked.
-    pub(super) asked: u64,
+    pub(crate) asked: u64,
     /// Answers to them.
-    pub(super) answered: usize,
+    pub(crate) answered: usize,
     /// The longest silence between two answers.
-    pub(super) silence: Duration,
+    pub(crate) silence: Duration,
     /// How long there was none at the end.
-    pub(super) since_last: Duration,
+    pub(crate) since_last: Duration,
 }
 
 impl Heard {
     /// Whether answers came up to the end.
-    pub(super) fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         self.answered > 0 && self.since_last < Duration::from_secs(1)
     }
 }
@@ -62,7 +62,7 @@ impl Pulse {
     ///
     /// # Errors
     /// No raw socket.
-    pub(super) fn ping(guest: Ipv4Addr, identifier: u16) -> Result<Self> {
+    pub(crate) fn ping(guest: Ipv4Addr, identifier: u16) -> Result<Self> {
         let kind = (SocketType::RAW, SocketFlags::CLOEXEC, Some(ipproto::ICMP));
         let socket = net::socket_with(AddressFamily::INET, kind.0, kind.1, kind.2).context("a raw socket")?;
         net::connect(&socket, &SocketAddrV4::new(guest, 0))?;
@@ -73,7 +73,7 @@ impl Pulse {
     ///
     /// # Errors
     /// The socket is not usable.
-    pub(super) fn datagrams(conn: &UdpSocket) -> Result<Self> {
+    pub(crate) fn datagrams(conn: &UdpSocket) -> Result<Self> {
         Self::start(conn.try_clone()?.into(), Question::Datagram)
     }
 
@@ -94,7 +94,7 @@ impl Pulse {
     ///
     /// # Errors
     /// A thread died.
-    pub(super) fn end(self) -> Result<Heard> {
+    pub(crate) fn end(self) -> Result<Heard> {
         self.stop.store(true, Ordering::Relaxed);
         let end = Instant::now();
         let asked = self.asking.join().or_else(|_| bail!("the asking thread died"))?;

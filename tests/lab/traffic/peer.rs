@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 /// How long a conn may take to be opened.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// From one look at conns that have not answered to the next.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// Conns that were established and must live, each to somebody who echoes.
 #[derive(Debug)]
-pub(super) struct Conns {
+pub(crate) struct Conns {
     streams: Vec<TcpStream>,
     round: u64,
     patience: Duration,
@@ -24,7 +24,7 @@ pub(super) struct Conns {
 
 impl Conns {
     /// None yet; they will have this long to answer.
-    pub(super) fn new(patience: Duration) -> Self {
+    pub(crate) fn new(patience: Duration) -> Self {
         Self { streams: Vec::new(), round: 0, patience }
     }
 
@@ -32,7 +32,7 @@ impl Conns {
     ///
     /// # Errors
     /// One cannot be opened.
-    pub(super) fn open(&mut self, service: SocketAddr, count: usize) -> Result<()> {
+    pub(crate) fn open(&mut self, service: SocketAddr, count: usize) -> Result<()> {
         for number in 0..count {
             let stream = TcpStream::connect_timeout(&service, PATIENCE);
             self.add(stream.with_context(|| format!("conn {number} to {service}"))?)?;
@@ -44,7 +44,7 @@ impl Conns {
     ///
     /// # Errors
     /// They do not come in time.
-    pub(super) fn accept(&mut self, listener: &TcpListener, count: usize) -> Result<()> {
+    pub(crate) fn accept(&mut self, listener: &TcpListener, count: usize) -> Result<()> {
         listener.set_nonblocking(true)?;
         let mut end = Instant::now() + PATIENCE;
         let wanted = self.streams.len() + count;
@@ -71,17 +71,17 @@ impl Conns {
     }
 
     /// How many are alive as far as is known.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.streams.len()
     }
 
     /// All of them, leaving none.
-    pub(super) fn take(&mut self) -> Self {
+    pub(crate) fn take(&mut self) -> Self {
         Self { streams: std::mem::take(&mut self.streams), ..*self }
     }
 
     /// Parts with every `stride`-th of them.
-    pub(super) fn part(&mut self, stride: usize) -> Self {
+    pub(crate) fn part(&mut self, stride: usize) -> Self {
         let all = std::mem::take(&mut self.streams).into_iter().enumerate();
         let (taken, left): (Vec<_>, Vec<_>) = all.partition(|(at, _)| at % stride == 0);
         self.streams = left.into_iter().map(|(_, stream)| stream).collect();
@@ -91,7 +91,7 @@ impl Conns {
 
     /// Sends a word of its own on every conn and waits for its echo; those that do not answer are lost, counted and let
     /// go.
-    pub(super) fn exchange(&mut self) -> usize {
+    pub(crate) fn exchange(&mut self) -> usize {
         let before = self.streams.len();
         self.round += 1;
         let word = self.round.to_be_bytes();

@@ -18,13 +18,13 @@ use rustix::net::{self, AddressFamily, SendFlags, SocketFlags, SocketType, ippro
 use crate::wire::{self, End, Segment};
 
 /// Source ports of frames that must never arrive.
-pub(super) const MARKED: RangeInclusive<u16> = 600..=699;
+pub(crate) const MARKED: RangeInclusive<u16> = 600..=699;
 /// The source port of one frame that must: it shows that the guest counts.
-pub(super) const WITNESS: u16 = 700;
+pub(crate) const WITNESS: u16 = 700;
 /// A port of the guest with a service behind it that no rule allows.
-pub(super) const CLOSED: u16 = 22;
+pub(crate) const CLOSED: u16 = 22;
 /// A port of ours that no rule allows the guest to open.
-pub(super) const FORBIDDEN: u16 = 9999;
+pub(crate) const FORBIDDEN: u16 = 9999;
 
 /// Bytes of a frame that a raw IPv4 socket does not take.
 const ETHERNET: usize = 14;
@@ -33,7 +33,7 @@ const PACE: Duration = Duration::from_millis(3);
 
 /// What is on its way all the time.
 #[derive(Debug)]
-pub(super) struct Denied {
+pub(crate) struct Denied {
     stop: Arc<AtomicBool>,
     sender: JoinHandle<Result<u64>>,
     doorman: JoinHandle<Result<u64>>,
@@ -41,11 +41,11 @@ pub(super) struct Denied {
 
 /// What became of it, as far as this end can tell.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Tried {
+pub(crate) struct Tried {
     /// Frames sent to the guest.
-    pub(super) sent: u64,
+    pub(crate) sent: u64,
     /// Conns that the guest opened although it must not.
-    pub(super) opened: u64,
+    pub(crate) opened: u64,
 }
 
 impl Denied {
@@ -53,7 +53,7 @@ impl Denied {
     ///
     /// # Errors
     /// No raw socket, or the door is taken.
-    pub(super) fn start(us: Ipv4Addr, guest: Ipv4Addr, open: u16) -> Result<Self> {
+    pub(crate) fn start(us: Ipv4Addr, guest: Ipv4Addr, open: u16) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let socket = raw().context("a raw socket")?;
         let door = TcpListener::bind((us, FORBIDDEN)).context("the forbidden door")?;
@@ -70,7 +70,7 @@ impl Denied {
     ///
     /// # Errors
     /// It could not send or listen.
-    pub(super) fn end(self) -> Result<Tried> {
+    pub(crate) fn end(self) -> Result<Tried> {
         self.stop.store(true, Ordering::Relaxed);
         let sent = self.sender.join().unwrap_or_else(|_| bail!("the denied frames' thread died"))?;
         let opened = self.doorman.join().unwrap_or_else(|_| bail!("the forbidden door's thread died"))?;

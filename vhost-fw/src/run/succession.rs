@@ -1,0 +1,161 @@
+//! The worker of a keeper, and its place among workers: the first, the next, or the last one's successor.
+//!
+//! It leaves its table to the next worker when the keeper says so, or takes one; nothing is changed by anybody in between.
+//! Knows the keeper's words. Never knows a VMM.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use conn_snapshot::Key;
+use fw_control::Reply;
+use fw_engine::PreparedRules;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::running::{Gate, Standing};
+use super::start_control;
+use crate::control::Control;
+use crate::crash_copy::{CrashCopy, NewFile};
+use crate::handover::{Handover, HandoverOptions};
+use crate::keeper::line::{Line, Word};
+use crate::keeper::rules::read_again;
+use crate::serve::Hear;
+use crate::worker::{Command, WorkerHandle, boot_time};
+
+/// The keeper as its worker sees it.
+pub(super) struct Keeper {
+    pub(super) line: Line,
+    /// What a table is sealed with between two workers.
+    pub(super) seal: Key,
+    /// Whether another worker serves, whose table this one will take.
+    pub(super) successor: bool,
+    /// The successor's crash copy, which is nobody's yet.
+    pub(super) next_copy: Option<(Box<CrashCopy>, NewFile)>,
+}
+
+/// What a worker does about the keeper's words.
+pub(super) struct Succession {
+    line: Line,
+    worker: WorkerHandle,
+    /// Hands the table over between workers.
+    between: Handover,
+    /// Hands it over between hosts.
+    abroad: Option<Arc<Handover>>,
+    gate: Gate,
+    /// The successor's control thread: it answers nobody before it has taken over.
+    control: Option<Control>,
+    stop: EventFd,
+    next_copy: Option<(Box<CrashCopy>, NewFile)>,
+}
+
+impl Succession {
+    /// Serves as the only worker, or waits for the table of the one before. The keeper is told.
+    pub(super) fn begin(
+        keeper: Keeper,
+        worker: WorkerHandle,
+        options: HandoverOptions,
+        abroad: Option<Arc<Handover>>,
+        gate: Gate,
+        control: Control,
+        stop: EventFd,
+    ) -> io::Result<Self> {
+        let Keeper { line, seal, successor, next_copy } = keeper;
+        let between = Handover::new(HandoverOptions { key: seal, ..options }, worker.clone());
+        let mut succession =
+            Self { line, worker, between, abroad, gate, control: Some(control), stop, next_copy };
+        if !successor {
+            succession.answer_others()?;
+        }
+        succession.line.say(&Word::Ready, &[])?;
+        Ok(succession)
+    }
+
+    fn answer_others(&mut self) -> io::Result<()> {
+        match self.control.take() {
+            Some(control) => start_control(control, &self.stop).map_err(io::Error::other),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the table to `file`, of which nothing changes any more; whether the NIC is frozen.
+    fn leave(&self, file: Option<OwnedFd>) -> Result<bool, String> {
+        let mut file = File::from(file.ok_or("there is no file for the table")?);
+        // Whoever is changing something just now ends that first.
+        self.gate.set(Standing::HasLeft);
+        let left = self.write_to(&mut file);
+        if left.is_err() {
+            self.gate.set(Standing::Serves);
+        }
+        left
+    }
+
+    fn write_to(&self, file: &mut File) -> Result<bool, String> {
+        if self.abroad.as_ref().is_some_and(|abroad| abroad.is_under_way()) {
+            return Err("the VM is being moved: upgrade when that is done, or cancel it".to_owned());
+        }
+        let Ok(Reply::Stats(stats)) = self.worker.ask(Command::Stats) else {
+            return Err("the data thread has ended".to_owned());
+        };
+        let table = self.between.export().map_err(|error| error.to_string())?;
+        file.write_all(&table).map_err(|error| error.to_string())?;
+        Ok(stats.frozen)
+    }
+
+    /// Takes the last worker's place: its rules, its table, its crash copy's place; how many conns.
+    fn take(&mut self, frozen: bool, given: Vec<OwnedFd>) -> Result<u64, String> {
+        let mut given = given.into_iter();
+        let mut table = File::from(given.next().ok_or("there is no table")?);
+        if let Some(rules) = given.next() {
+            self.put_in_force(rules)?;
+        }
+        let mut bytes = Vec::new();
+        let read = table.rewind().and_then(|()| table.read_to_end(&mut bytes));
+        read.map_err(|error| error.to_string())?;
+        let conns = self.between.succeed(&bytes).map_err(|error| error.to_string())?;
+        if frozen {
+            self.worker.ask(Command::Freeze).map_err(|gone| gone.to_string())?;
+        }
+        if let Some((copy, place)) = self.next_copy.take() {
+            if let Some(abroad) = &self.abroad {
+                abroad.know_taken(copy.taken());
+            }
+            self.worker.keep_copy(copy).map_err(|gone| gone.to_string())?;
+            place.put_in_place().map_err(|error| error.to_string())?;
+        }
+        self.answer_others().map_err(|error| error.to_string())?;
+        Ok(conns)
+    }
+
+    fn put_in_force(&self, rules: OwnedFd) -> Result<(), String> {
+        let rules = read_again(rules, boot_time()).map_err(|error| error.to_string())?;
+        let rules = PreparedRules::new(rules).map_err(|error| error.to_string())?;
+        match self.worker.ask(Command::Install(Arc::new(rules))) {
+            Ok(Reply::Enforced(_)) => Ok(()),
+            Ok(_) | Err(_) => Err("the rules in force are refused".to_owned()),
+        }
+    }
+}
+
+impl Hear for Succession {
+    fn heard(&mut self, word: &Word, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+        let answer = match word {
+            Word::Leave => self.leave(descriptors.into_iter().next()).map(|frozen| Word::Left { frozen }),
+            Word::Take { frozen } => self.take(*frozen, descriptors).map(Word::Taken),
+            Word::GoOn => {
+                self.gate.set(Standing::Serves);
+                return Ok(());
+            }
+            // Not a keeper's words, or said already.
+            Word::Start(_)
+            | Word::Vmm
+            | Word::Ready
+            | Word::Rules
+            | Word::Upgrade
+            | Word::Left { .. }
+            | Word::Taken(_)
+            | Word::Cannot(_) => return Ok(()),
+        };
+        self.line.say(&answer.unwrap_or_else(Word::Cannot), &[])
+    }
+}
