@@ -35,7 +35,10 @@ fn intent_of(text: &str) -> Intent {
         .unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-fn services(is_v4: bool) -> Vec<(u8, u16, Option<(u8, u8)>)> {
+/// Protocol, port, ICMP type and code.
+type Service = (u8, u16, Option<(u8, u8)>);
+
+fn services(is_v4: bool) -> Vec<Service> {
     let echo = if is_v4 { (1, 0, Some((8, 0))) } else { (58, 0, Some((128, 0))) };
     let mut services = vec![(17, 53, None), (47, 0, None), echo];
     services.extend([22, 53, 80, 1_000, 8_005, 9_005, 40_000].map(|port| (6, port, None)));
@@ -221,8 +224,8 @@ fn change(random: &mut Random, form: &mut SharedForm, intent: &mut Intent) -> Ch
             form.set_fact(&name, &name_of("infected"), Some(name_of(value))).unwrap()
         }
         2 => {
-            let group =
-                policy_compiler::Ref { owner, name: name_of(*random.one_of(&["two", "range", "one"])) };
+            let group = random.one_of(&["two", "range", "one"]);
+            let group = policy_compiler::Ref { owner, name: name_of(group) };
             let is_member = random.once_in(2);
             let members = &mut intent.groups.get_mut(&group).unwrap().include.members;
             members.retain(|member| member.value != name);

@@ -158,7 +158,7 @@ pub fn run(names: &[&str]) -> Result<bool> {
     if let Some(unknown) = names.iter().find(known) {
         let all: Vec<&str> = BENCHES.iter().map(|bench| bench.name).collect();
         anyhow::bail!(
-            "no bench is named `{unknown}`; there are engine/…, handover/…, queue/… and {}",
+            "no bench is named `{unknown}`; there are engine/…, compiler/…, handover/…, queue/… and {}",
             all.join(", ")
         );
     }
@@ -205,6 +205,7 @@ const CARGO_BENCHES: &[CargoBench] = &[
         family: "handover",
         words: &["-p", "vhost-fw", "--features", "measure", "--bench", "handover"],
     },
+    CargoBench { family: "compiler", words: &["-p", "policy-compiler", "--bench", "compile"] },
     CargoBench { family: "queue", words: &["-p", "vhost-fw", "--features", "measure", "--bench", "queue"] },
 ];
 
