@@ -149,6 +149,7 @@ fn nothing_is_adopted_without_rules() {
     assert_eq!(to.adopt(&leaving, &names, Trust::Exact), "kept 0, judged again 0, 6 no-rules");
 }
 
+/// MIG-009.
 #[test]
 fn conns_of_another_nic_are_refused() {
     let from = busy(&all());

@@ -16,6 +16,11 @@ fn replay(target: &str, run: fn(&[u8])) {
 }
 
 #[test]
+fn snapshots_are_refused_whole_or_hold_conns_that_could_live() {
+    replay("decode", fuzzing::decode);
+}
+
+#[test]
 fn frames_are_judged_alike_from_head_and_whole() {
     replay("frame", fuzzing::frame);
 }

@@ -98,6 +98,23 @@ fn a_conn_goes_on_at_the_new_host_in_either_vmms_order() {
     }
 }
 
+/// MIG-016: until the rings are enabled here the VM may run there.
+#[test]
+fn nobody_is_announced_before_the_vm_goes_on_here() {
+    let (source, target) = (host(), host());
+    let mut guest = asking(&source, Vmm::Qemu);
+    guest.stop().unwrap();
+    let state = guest.save().unwrap();
+    let mut arriving = Guest::boot(&target.socket, Vmm::Qemu, &[]).unwrap();
+    arriving.stop().unwrap();
+    arriving.load(&state).unwrap();
+    assert_eq!(arrived(&target), adopted(1));
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    target.nothing_arrives();
+    arriving.activate().unwrap();
+    is_announced(&target);
+}
+
 #[test]
 fn a_vm_that_never_ran_has_a_table_too() {
     let (source, target) = (host(), host());
@@ -397,4 +414,24 @@ fn a_slow_reader_gets_everything() {
     drop(ours);
     guest.frontend.check_device_state().unwrap();
     assert_eq!(arrived(&bench), adopted(1));
+}
+
+/// A SAVE that failed, or that nobody asked about, keeps the name for the next try.
+#[test]
+fn a_name_is_used_up_by_the_table_that_left_whole() {
+    let bench = host();
+    let mut guest = asking(&bench, Vmm::CloudHypervisor);
+    guest.stop().unwrap();
+    bench.announce(ID);
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    drop(ours);
+    guest.begin(SAVE, theirs.into()).unwrap();
+    assert!(guest.frontend.check_device_state().is_err(), "nobody read it");
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    guest.begin(SAVE, theirs.into()).unwrap();
+    let mut unasked = Vec::new();
+    ours.read_to_end(&mut unasked).unwrap();
+    assert_eq!(Sealed::read(&unasked).unwrap().header.handover, ID);
+    guest.frontend.check_device_state().unwrap();
+    assert_eq!(Sealed::read(&guest.save().unwrap()).unwrap().header.handover, HandoverId::NONE);
 }

@@ -331,6 +331,8 @@ fn a_worker_that_hangs_while_the_guest_waits_is_replaced() {
     // And while its VMM does.
     let worker = site.worker();
     signal(worker, Signal::STOP);
+    // Its threads stop one after the other.
+    thread::sleep(Duration::from_millis(100));
     guest.frontend.get_features().unwrap();
     assert_ne!(site.worker(), worker);
 }

@@ -2,12 +2,16 @@
 //!
 //! `tests/fuzz` feeds them from libFuzzer; `tests/corpora.rs` replays the committed corpora through them.
 
+use std::cell::RefCell;
 use std::sync::{Arc, LazyLock};
 
 use fw_engine::{
     Answers, Config, Engine, Frame, GuestOffloads, HEAD_LEN, Permit, PreparedRules, Tick, Verdict, VnetHeader,
 };
 use fw_model::{Direction, VerdictName};
+
+use crate::landing::Landing;
+use crate::sealing::{self, Chunk};
 
 const RULES: [&str; 2] =
     [include_str!("../cases/policies/WEB+UDP8080.yaml"), include_str!("../cases/policies/LOCKED.yaml")];
@@ -141,4 +145,20 @@ pub fn rules_file(bytes: &[u8]) {
         }
         Err(error) => assert!(error.to_string().contains("rules.yaml"), "no place in `{error}`"),
     }
+}
+
+/// A snapshot: the bytes as they come, and as the payload of one chunk under a valid seal. Refused whole, or only conns
+/// that could live.
+pub fn decode(bytes: &[u8]) {
+    thread_local! {
+        static LANDING: RefCell<Landing> = RefCell::new(Landing::new());
+    }
+    let [kind, records, gone, payload @ ..] = bytes else { return };
+    let chunk = Chunk { records: (*records).into(), gone: (*gone).into(), payload: payload.to_vec() };
+    let chunks = [chunk];
+    let sealed = sealing::sealed(sealing::header(u16::from(kind % 3), &chunks), &chunks);
+    LANDING.with_borrow_mut(|landing| {
+        landing.take(bytes);
+        landing.take(&sealed);
+    });
 }

@@ -11,12 +11,12 @@ use std::path::Path;
 
 use conn_snapshot::{Key, RuleTag, SavedSlot, SlotKey};
 use fw_engine::{Arrival, Engine, Follower, PortableConn, RuleSlot, Tick, Trust};
-use fw_model::{Adoption, NicId, RuleId};
+use fw_model::{Addr, Adoption, Arrived, NicId, RuleId};
 
 use crate::handover::record;
 pub use file::CrashCopyError;
 pub(crate) use file::NewFile;
-use file::{Found, SlotFile};
+use file::{Found, Origin, SlotFile};
 
 /// Windows that moved are written when they are this old, in milliseconds.
 const WINDOWS_MS: u64 = 100;
@@ -33,6 +33,8 @@ pub struct CrashCopy {
     /// Places whose windows have moved since they were written, oldest first, and when the first is due.
     waiting: Vec<u32>,
     due: Option<Tick>,
+    /// What became of the file of before, if there was one.
+    resumed: Option<Arrived>,
 }
 
 /// A place that changed, and the conn there if one lives, with the rule that admitted it.
@@ -44,8 +46,8 @@ struct Written {
     sequence: u32,
     at_ms: u32,
     ends: [u32; 2],
-    /// State and rule of then; 0 = nothing.
-    standing: u32,
+    /// What it stood for then; 0 = nothing.
+    standing: u64,
     waits: bool,
 }
 
@@ -63,9 +65,14 @@ impl CrashCopy {
         engine: &mut Engine,
         now: Tick,
     ) -> Result<(Self, Adoption), CrashCopyError> {
-        let found = Found::read(folder, nic, key, room, now);
+        let found = Found::read(folder, nic, key, room, now)?;
         let adoption = adopt(engine, &found, now);
         let (mut copy, place) = Self::make(folder, nic, key, room)?;
+        copy.resumed = match found.origin {
+            Origin::None => None,
+            Origin::Believed => Some(Arrived::Adopted(adoption.clone())),
+            Origin::Refused(why) => Some(Arrived::Refused(why)),
+        };
         copy.begin(engine, now);
         // Only now is the old file replaced: a crash until here finds it whole.
         place.put_in_place()?;
@@ -91,6 +98,7 @@ impl CrashCopy {
             tags: HashMap::new(),
             waiting: Vec::with_capacity(places),
             due: None,
+            resumed: None,
         };
         Ok((copy, place))
     }
@@ -142,6 +150,11 @@ impl CrashCopy {
         }
     }
 
+    /// What became of the file that was found at the start; `None` if there was none.
+    pub(crate) const fn resumed(&self) -> Option<&Arrived> {
+        self.resumed.as_ref()
+    }
+
     /// When windows are due to be written.
     pub(crate) const fn next_due(&self) -> Option<Tick> {
         self.due
@@ -163,11 +176,11 @@ impl CrashCopy {
     /// Whether a change cannot wait: the conn was opened, closed or judged, its state moved, or an end has come far.
     fn is_urgent(&mut self, slot: u32, conn: Option<(&PortableConn, Option<RuleSlot>)>, now: Tick) -> bool {
         let Some(written) = self.at(slot) else { return false };
-        let Some((conn, _)) = conn else { return true };
+        let Some((conn, rule)) = conn else { return true };
         let ends = conn.tcp.map_or([0; 2], |tcp| tcp.ends.map(|end| end.end));
         let far = ends.iter().zip(written.ends).any(|(end, then)| end.wrapping_sub(then) > FAR);
         let age = low_32(now.0).wrapping_sub(written.at_ms);
-        standing(conn) != written.standing || far || u64::from(age) >= WINDOWS_MS
+        standing(conn, rule) != written.standing || far || u64::from(age) >= WINDOWS_MS
     }
 
     fn write(
@@ -181,7 +194,7 @@ impl CrashCopy {
         let Some(written) = self.at(slot) else { return };
         written.sequence = written.sequence.wrapping_add(1);
         written.at_ms = low_32(now.0);
-        written.standing = conn.map_or(0, |(conn, _)| standing(conn));
+        written.standing = conn.map_or(0, |(conn, rule)| standing(conn, rule));
         written.ends = conn.and_then(|(conn, _)| conn.tcp).map_or([0; 2], |tcp| tcp.ends.map(|end| end.end));
         let sequence = u64::from(written.sequence);
         let bytes = SavedSlot { sequence, conn: saved }.encode(&self.key, slot, now.0);
@@ -212,13 +225,34 @@ const fn low_32(number: u64) -> u32 {
     u32::from_le_bytes([a, b, c, d])
 }
 
-/// What a conn stands for beside its windows: a change of it is written at once. Never 0.
-fn standing(conn: &PortableConn) -> u32 {
-    let state = conn.state as u32 + 1;
-    let rest =
-        u32::from(conn.expected) | (conn.on_revoke as u32) << 1 | u32::from(conn.ends_in_ms.is_some()) << 3;
-    let port = u32::from(conn.flow.remote_port ^ conn.flow.local_port.rotate_left(8));
-    state | rest << 4 | port << 8
+/// What a conn stands for beside its windows and its life, as a number: a change of it is written at once. Never 0.
+fn standing(conn: &PortableConn, rule: Option<RuleSlot>) -> u64 {
+    let PortableConn { flow, opener, peer_mac, state, ends_in_ms, on_revoke, expected, tcp, .. } = conn;
+    let flags = tcp.map_or([false; 6], |tcp| {
+        let [first, second] = tcp.ends;
+        [first.fin, second.fin, first.resuming, second.resuming, tcp.pending, tcp.challenged]
+    });
+    let flags = flags.into_iter().chain([*expected, ends_in_ms.is_some(), rule.is_some()]);
+    let flags = flags.fold(0, |bits, flag| bits << 1 | u64::from(flag));
+    let small = [*state as u64, *opener as u64, *on_revoke as u64, flow.protocol.0.into()];
+    let small = small.into_iter().fold(flags, |bits, part| bits << 8 | part);
+    let [a, b, c, d, e, f] = peer_mac.0;
+    let mac = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+    let ports = u64::from(flow.local_port) << 32 | u64::from(flow.remote_port) << 16 | u64::from(flow.vlan);
+    let rule = rule.map_or(0, |rule| rule.index() as u64);
+    let words = [small, mac, ports, rule, low_64(flow.local), low_64(flow.remote)];
+    // Two that differ seldom come out alike, and then one is written 100 ms later.
+    words.into_iter().fold(1, |sum: u64, word| (sum ^ word).wrapping_mul(MIX).rotate_left(29)) | 1
+}
+
+/// An odd number whose bits look random (the golden ratio's).
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Both halves of an address in one.
+fn low_64(addr: Addr) -> u64 {
+    let bits = addr.bits();
+    let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0);
+    half(bits) ^ half(bits >> 64).wrapping_mul(MIX)
 }
 
 /// Lets the engine adopt what was found: a moment old, so each conn resumes.

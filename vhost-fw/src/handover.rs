@@ -24,6 +24,8 @@ use fw_model::{Arrived, HandoverId, NicId};
 
 use crate::hex;
 use crate::worker::{Leaving, WorkerGone, WorkerHandle};
+pub use record::arrival;
+
 use ahead::Ahead;
 use expected::Expected;
 pub use expected::Restore;

@@ -72,6 +72,8 @@ pub(crate) struct Keeper {
     /// Who wants a new worker, until that is begun.
     pub(crate) asker: Option<Asker>,
     pub(crate) watch: Watch,
+    /// How long the next worker waits, since the ones before it died young.
+    pub(crate) pause: Duration,
 }
 
 /// What a new worker is to be.
@@ -206,7 +208,9 @@ impl Keeper {
     /// A new worker in the place of one that died, which knows everything that was set up.
     fn replaced(&mut self, dead: Worker, relay: &mut Option<Relay>) -> io::Result<Result<Worker, Over>> {
         let died = boot_time();
-        let mut wait = if since(dead.since) < LIVED { Duration::from_millis(10) } else { Duration::ZERO };
+        if since(dead.since) >= LIVED {
+            self.pause = Duration::ZERO;
+        }
         let mut dead = Some(dead);
         loop {
             if let Some(dead) = dead.take() {
@@ -216,7 +220,13 @@ impl Keeper {
                     return Ok(Err(Over::Code(75)));
                 }
             }
-            match self.started(Some(wait), Role::Only)? {
+            let pause = self.pause;
+            self.pause = (pause * 2).clamp(Duration::from_millis(10), BACK_OFF_MAX);
+            let started = self.started(Some(pause), Role::Only)?;
+            if relay.take_if(|relay| relay.is_abandoned()).is_some() {
+                log::info!("the VMM is gone");
+            }
+            match started {
                 Err(Over::Stopped) => return Ok(Err(Over::Stopped)),
                 // There are rules that a worker took before: the next may have more luck.
                 Err(Over::Code(code)) => log::error!("the new worker ended with code {code}; trying again"),
@@ -231,7 +241,6 @@ impl Keeper {
                     }
                 },
             }
-            wait = (wait * 2).clamp(Duration::from_millis(10), BACK_OFF_MAX);
         }
     }
 

@@ -296,6 +296,7 @@ impl Worker {
                 stats.log_lost = self.desk.observer.lost();
                 stats.frozen = self.frozen;
                 stats.arrived = self.arrived.clone();
+                stats.resumed = self.crash_copy.as_ref().and_then(|copy| copy.resumed().cloned());
                 Reply::Stats(Box::new(stats))
             }
             Command::Conns(filter) => Reply::Conns(self.desk.engine.conns(&filter, CONNS_LISTED, now)),

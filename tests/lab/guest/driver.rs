@@ -115,6 +115,14 @@ impl Guest {
         self.wait_used(TX, 1)
     }
 
+    /// Kicks without looking whether the device wants it.
+    ///
+    /// # Errors
+    /// The eventfd is full.
+    pub fn nudge(&self, index: usize) -> Outcome<()> {
+        Ok(self.ring(index).kick.write(1)?)
+    }
+
     /// Makes a chain available without a kick.
     ///
     /// # Errors

@@ -314,7 +314,7 @@ impl Engine {
         self.rules.as_ref().map(|rules| rules.generation())
     }
 
-    /// Counters and generations. `log_lost`, `frozen` and `arrived` are the shell's to fill in.
+    /// Counters and generations. `log_lost`, `frozen`, `arrived` and `resumed` are the shell's to fill in.
     #[must_use]
     pub fn stats(&self, now: Tick) -> Stats {
         let generation = self.generation();
@@ -330,6 +330,7 @@ impl Engine {
             log_lost: 0,
             frozen: false,
             arrived: None,
+            resumed: None,
         }
     }
 

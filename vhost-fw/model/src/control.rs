@@ -159,4 +159,7 @@ pub struct Stats {
     /// The last conn table that was handed to this NIC, if any was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arrived: Option<Arrived>,
+    /// What became of the crash copy that the process before this one left, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed: Option<Arrived>,
 }

@@ -3,28 +3,36 @@
 //! It is believed only if it is this NIC's, of this boot (its moments are the boot's clock) and as large as it says. Knows
 //! files and mappings. Never knows what a slot holds beyond its sequence.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use conn_snapshot::{Key, Record, RuleTag, SLOT_LEN, SavedSlot, SlotKey};
 use fw_engine::Tick;
 use fw_model::NicId;
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 
 const MAGIC: &[u8; 16] = b"PCcrashcopy v1\n\0";
 /// The header has a page of its own.
 const HEADER: usize = 4096;
 const HALVES: usize = 2;
+/// How often a file that another process has is tried, and how long after each time.
+const LOCK_TRIES: u32 = 40;
+const LOCK_PAUSE: Duration = Duration::from_millis(25);
 
 /// Why there is no crash copy.
 #[derive(Debug, thiserror::Error)]
 pub enum CrashCopyError {
-    /// The folder cannot be used.
-    #[error("{0}: others than its owner may write here; chmod go-w it")]
+    /// Others than the owner may read or write it.
+    #[error("{0}: others than its owner may read or write it; chmod go= it, and see to whose it is")]
     Exposed(PathBuf),
+    /// Another process has it.
+    #[error("{0}: another vhost-fw of this NIC runs and writes its conns here; stop that one first")]
+    InUse(PathBuf),
     /// The system refused.
     #[error("{path}: {source}; --state-dir needs {need} bytes here, best on a tmpfs")]
     Io {
@@ -41,28 +49,58 @@ pub enum CrashCopyError {
 pub(super) struct Found {
     pub(super) key: SlotKey,
     pub(super) conns: Vec<(Record, RuleTag)>,
+    pub(super) origin: Origin,
+}
+
+/// What was found.
+pub(super) enum Origin {
+    /// No file.
+    None,
+    /// One that is believed.
+    Believed,
+    /// One that is not, for this cause.
+    Refused(String),
 }
 
 impl Found {
     /// Reads the file of before, if there is one that can be believed. What cannot is told and forgotten.
-    pub(super) fn read(folder: &Path, nic: &NicId, key: Option<&Key>, room: u32, now: Tick) -> Self {
+    ///
+    /// # Errors
+    /// Others may read or write it or its folder, or another process still writes it.
+    pub(super) fn read(
+        folder: &Path,
+        nic: &NicId,
+        key: Option<&Key>,
+        room: u32,
+        now: Tick,
+    ) -> Result<Self, CrashCopyError> {
         let path = path_of(folder, nic);
-        let nothing = Self { key: SlotKey::new(None, &[0; 32]), conns: Vec::new() };
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return nothing,
-            Err(error) => {
-                log::error!("{}: {error}: the conn table begins empty", path.display());
-                return nothing;
-            }
+        let nothing = |origin| Self { key: SlotKey::new(None, &[0; 32]), conns: Vec::new(), origin };
+        let refused = |why: String| {
+            log::error!("{}: {why}: it is not believed, and the conn table begins empty", path.display());
+            Ok(nothing(Origin::Refused(why)))
         };
-        match Self::parse(&bytes, nic, key, room, now) {
-            Ok(found) => found,
-            Err(why) => {
-                log::error!("{}: {why}: it is not believed, and the conn table begins empty", path.display());
-                nothing
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(nothing(Origin::None)),
+            Err(error) => return refused(error.to_string()),
+        };
+        require_private(&file, &path)?;
+        lock(&file, &path)?;
+        // No more is read than a file of this table has.
+        let need = need(room);
+        match file.metadata().map(|metadata| metadata.len()) {
+            Ok(length) if length == need => {}
+            Ok(length) => {
+                return refused(format!("it has {length} bytes, and one of {room} conns has {need}"));
             }
+            Err(error) => return refused(error.to_string()),
         }
+        let mut bytes = Vec::new();
+        if let Err(error) = (&file).take(need).read_to_end(&mut bytes) {
+            return refused(error.to_string());
+        }
+        Self::parse(&bytes, nic, key, room, now).or_else(refused)
     }
 
     fn parse(bytes: &[u8], nic: &NicId, key: Option<&Key>, room: u32, now: Tick) -> Result<Self, String> {
@@ -77,7 +115,7 @@ impl Found {
         if expected.get(..ours.len()) != Some(&ours) {
             return Err("another NIC's, of another boot, another size or another key".to_owned());
         }
-        let mut found = Self { key: slot_key, conns: Vec::new() };
+        let mut found = Self { key: slot_key, conns: Vec::new(), origin: Origin::Believed };
         let mut torn = 0_u32;
         for (place, slot) in (0_u32..).zip(slots.chunks_exact(HALVES * SLOT_LEN)) {
             let mut newest: Option<SavedSlot> = None;
@@ -130,15 +168,24 @@ impl SlotFile {
         key: Option<&Key>,
         room: u32,
     ) -> Result<(Self, SlotKey, NewFile), CrashCopyError> {
-        let slots = u64::from(room) * (HALVES * SLOT_LEN) as u64;
-        let need = HEADER as u64 + slots;
+        let need = need(room);
         let path = new_path_of(folder, nic);
         let failed = |source| CrashCopyError::Io { path: path.clone(), need, source };
-        fs::create_dir_all(folder).map_err(failed)?;
-        if fs::metadata(folder).map_err(failed)?.mode() & 0o022 != 0 {
-            return Err(CrashCopyError::Exposed(folder.to_owned()));
+        if let Some(parent) = folder.parent() {
+            fs::create_dir_all(parent).map_err(failed)?;
         }
-        let _ = fs::remove_file(&path);
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+            Ok(()) | Err(_) => {}
+        }
+        let flags = OFlags::DIRECTORY.bits().cast_signed();
+        let opened = OpenOptions::new().read(true).custom_flags(flags).open(folder).map_err(failed)?;
+        require_private(&opened, folder)?;
+        // One that was left half made; a living process's is in use.
+        if let Ok(half_made) = File::open(&path) {
+            lock(&half_made, &path)?;
+            let _ = fs::remove_file(&path);
+        }
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -146,6 +193,7 @@ impl SlotFile {
             .mode(0o600)
             .open(&path)
             .map_err(failed)?;
+        lock(&file, &path)?;
         let mut nonce = [0; 32];
         File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut nonce)).map_err(failed)?;
         let slot_key = SlotKey::new(key, &nonce);
@@ -170,6 +218,31 @@ impl SlotFile {
             let _ = to.write_slice(half, 0);
         }
     }
+}
+
+/// Bytes of the file of a table with this much room.
+fn need(room: u32) -> u64 {
+    HEADER as u64 + u64::from(room) * (HALVES * SLOT_LEN) as u64
+}
+
+/// Refuses what others than its owner may read or write, or what is neither ours nor the administrator's.
+fn require_private(file: &File, path: &Path) -> Result<(), CrashCopyError> {
+    let own = rustix::process::geteuid().as_raw();
+    let private = file.metadata().is_ok_and(|metadata| {
+        metadata.mode() & 0o066 == 0 && (own == 0 || [0, own].contains(&metadata.uid()))
+    });
+    if private { Ok(()) } else { Err(CrashCopyError::Exposed(path.to_owned())) }
+}
+
+/// Makes the file this process's alone. A process that was killed a moment ago may have it for a moment more.
+fn lock(file: &File, path: &Path) -> Result<(), CrashCopyError> {
+    for _ in 0..LOCK_TRIES {
+        if flock(file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return Ok(());
+        }
+        thread::sleep(LOCK_PAUSE);
+    }
+    Err(CrashCopyError::InUse(path.to_owned()))
 }
 
 /// What a file says of itself behind its nonce, sealed so that it cannot be another's.

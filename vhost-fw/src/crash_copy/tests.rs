@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::sync::Arc;
 
-use fw_engine::{Answers, Config, Frame, PreparedRules, VnetHeader};
-use fw_model::{ConnFilter, Direction};
+use fw_engine::{Answers, Config, Frame, PortableEnd, PortableTcp, PreparedRules, VnetHeader};
+use fw_model::{ConnFilter, Direction, MacAddr};
 
 use super::*;
 
@@ -13,6 +13,11 @@ const RULES: &str = "nic: {id: web-1, mac: \"52:54:00:00:00:01\", addresses: [10
                      defaults: {out: drop, in: drop}\n\
                      rules:\n  - {id: dns, direction: out, action: allow, protocol: udp, ports: [53]}\n";
 const ROOM: u32 = 64;
+
+/// A folder that nobody else may look into.
+fn private() -> tempfile::TempDir {
+    tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o700)).tempdir().unwrap()
+}
 
 fn nic() -> NicId {
     "web-1".parse().unwrap()
@@ -49,7 +54,7 @@ fn open(folder: &Path, engine: &mut Engine, now: Tick) -> (CrashCopy, Adoption) 
 
 #[test]
 fn a_conn_is_found_again_by_the_next_process() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = private();
     let mut first = engine();
     let (mut copy, adoption) = open(folder.path(), &mut first, Tick(1_000));
     assert_eq!(adoption, Adoption::default());
@@ -78,7 +83,7 @@ fn a_conn_is_found_again_by_the_next_process() {
 
 #[test]
 fn windows_that_moved_wait_and_states_do_not() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = private();
     let mut first = engine();
     let (mut copy, _) = open(folder.path(), &mut first, Tick(0));
     ask(&mut first, 1, Tick(1_000));
@@ -97,7 +102,7 @@ fn windows_that_moved_wait_and_states_do_not() {
 
 #[test]
 fn a_torn_write_leaves_the_one_before() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = private();
     let mut first = engine();
     let (mut copy, _) = open(folder.path(), &mut first, Tick(0));
     ask(&mut first, 1, Tick(1_000));
@@ -114,45 +119,135 @@ fn a_torn_write_leaves_the_one_before() {
     assert_eq!(conns(&second, Tick(31_000)), 0, "as the first write has it");
 }
 
-#[test]
-fn a_file_that_is_not_ours_is_not_believed() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("web-1.conns");
-    let fill = || {
-        let mut first = engine();
-        let (mut copy, _) = open(folder.path(), &mut first, Tick(0));
-        ask(&mut first, 1, Tick(1_000));
-        copy.follow(&mut first, Tick(1_000));
-    };
-    let kept = |key: Option<&Key>, room| {
-        let mut second = engine();
-        CrashCopy::open(folder.path(), &nic(), key, room, &mut second, Tick(2_000)).unwrap().1.kept
-    };
-    fill();
-    assert_eq!(kept(Some(&Key::new(&[1; 32])), ROOM), 0, "another key");
-    fill();
-    assert_eq!(kept(None, ROOM / 2), 0, "another size");
-    for place in [0, 40, 60, 70] {
-        fill();
-        let mut bytes = fs::read(&path).unwrap();
-        bytes[place] ^= 1;
-        fs::write(&path, bytes).unwrap();
-        assert_eq!(kept(None, ROOM), 0, "byte {place}");
+fn fill(folder: &Path) {
+    let mut first = engine();
+    let (mut copy, _) = open(folder, &mut first, Tick(0));
+    ask(&mut first, 1, Tick(1_000));
+    copy.follow(&mut first, Tick(1_000));
+}
+
+/// Opens what is there: how many conns resumed, or why none did.
+fn resumed(folder: &Path, key: Option<&Key>, room: u32) -> Result<u64, String> {
+    let mut second = engine();
+    let (copy, adoption) = CrashCopy::open(folder, &nic(), key, room, &mut second, Tick(2_000)).unwrap();
+    match copy.resumed() {
+        Some(Arrived::Adopted(told)) => {
+            assert_eq!(told, &adoption);
+            Ok(told.kept)
+        }
+        Some(Arrived::Refused(cause)) => {
+            assert_eq!(conns(&second, Tick(2_000)), 0);
+            Err(cause.clone())
+        }
+        other => panic!("{other:?}"),
     }
-    for length in [0, 31, 4095] {
-        fill();
-        let bytes = fs::read(&path).unwrap();
-        fs::write(&path, &bytes[..length]).unwrap();
-        assert_eq!(kept(None, ROOM), 0, "{length} bytes");
-    }
-    fill();
-    assert_eq!(kept(None, ROOM), 1);
 }
 
 #[test]
-fn a_folder_others_may_write_to_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let refused = CrashCopy::open(folder.path(), &nic(), None, ROOM, &mut engine(), Tick(0));
-    assert!(matches!(refused, Err(CrashCopyError::Exposed(_))));
+fn a_file_that_is_not_ours_is_not_believed_and_that_is_told() {
+    let folder = private();
+    let path = folder.path().join("web-1.conns");
+    let refused = |key: Option<&Key>, room| resumed(folder.path(), key, room).unwrap_err();
+    fill(folder.path());
+    assert!(refused(Some(&Key::new(&[1; 32])), ROOM).contains("another key"));
+    fill(folder.path());
+    assert!(refused(None, ROOM / 2).contains("one of 32 conns has 12288"));
+    for place in [0, 40, 60, 70] {
+        fill(folder.path());
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[place] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert!(refused(None, ROOM).contains("another boot"), "byte {place}");
+    }
+    for length in [0, 31, 4095] {
+        fill(folder.path());
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..length]).unwrap();
+        assert!(refused(None, ROOM).contains(&format!("it has {length} bytes")), "{length}");
+    }
+    fill(folder.path());
+    assert_eq!(resumed(folder.path(), None, ROOM), Ok(1));
+}
+
+/// However long a file claims to be, no more of it is read than this table's has.
+#[test]
+fn an_endless_file_is_refused_by_its_length() {
+    let folder = private();
+    fill(folder.path());
+    let file = fs::File::options().write(true).open(folder.path().join("web-1.conns")).unwrap();
+    file.set_len(1 << 40).unwrap();
+    drop(file);
+    assert!(resumed(folder.path(), None, ROOM).unwrap_err().contains("it has 1099511627776 bytes"));
+}
+
+#[test]
+fn two_processes_cannot_share_a_file() {
+    let folder = private();
+    let mut first = engine();
+    let (mut copy, _) = open(folder.path(), &mut first, Tick(0));
+    ask(&mut first, 1, Tick(1_000));
+    copy.follow(&mut first, Tick(1_000));
+    let refused = CrashCopy::open(folder.path(), &nic(), None, ROOM, &mut engine(), Tick(2_000));
+    let told = refused.err().unwrap().to_string();
+    assert!(told.contains("another vhost-fw of this NIC runs"), "{told}");
+    // Its copy is as it was.
+    ask(&mut first, 2, Tick(3_000));
+    copy.follow(&mut first, Tick(3_000));
+    drop((copy, first));
+    assert_eq!(resumed(folder.path(), None, ROOM), Ok(2));
+}
+
+#[test]
+fn what_others_may_read_or_write_is_refused_with_the_remedy() {
+    let outer = tempfile::tempdir().unwrap();
+    let folder = outer.path().join("state");
+    let exposed = || match CrashCopy::open(&folder, &nic(), None, ROOM, &mut engine(), Tick(2_000)) {
+        Ok(_) => None,
+        Err(error) => Some(error.to_string()).filter(|told| told.contains("chmod go= it")),
+    };
+    fill(&folder);
+    let is = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let file = folder.join("web-1.conns");
+    assert_eq!((is(&folder), is(&file)), (0o700, 0o600));
+    for (path, good) in [(&folder, 0o700), (&file, 0o600)] {
+        for bad in [0o040, 0o020, 0o004, 0o002] {
+            fs::set_permissions(path, fs::Permissions::from_mode(good | bad)).unwrap();
+            assert!(exposed().is_some(), "{} with {bad:o}", path.display());
+            fs::set_permissions(path, fs::Permissions::from_mode(good)).unwrap();
+        }
+    }
+    assert_eq!(exposed(), None);
+}
+
+/// Another conn in the same place, another rule, a FIN: written at once, for what was written stands for something else.
+#[test]
+fn what_a_conn_stands_for_is_written_at_once() {
+    let folder = private();
+    let mut first = engine();
+    let (mut copy, _) = open(folder.path(), &mut first, Tick(0));
+    ask(&mut first, 1, Tick(1_000));
+    copy.follow(&mut first, Tick(1_000));
+    let mut conn = None;
+    first.export(0..1, Tick(1_001), |_, found, rule| conn = Some((*found, rule)));
+    let (conn, rule) = conn.unwrap();
+    let now = Tick(1_001);
+    assert!(!copy.is_urgent(0, Some((&conn, rule)), now), "nothing has changed");
+    let mut flow = conn.flow;
+    flow.remote = Addr::v4([10, 0, 0, 21]);
+    assert!(copy.is_urgent(0, Some((&PortableConn { flow, ..conn }, rule)), now), "another address");
+    flow = conn.flow;
+    flow.vlan = 7;
+    assert!(copy.is_urgent(0, Some((&PortableConn { flow, ..conn }, rule)), now), "another VLAN");
+    let peer_mac = MacAddr([2; 6]);
+    assert!(copy.is_urgent(0, Some((&PortableConn { peer_mac, ..conn }, rule)), now), "another MAC address");
+    assert!(copy.is_urgent(0, Some((&conn, None)), now), "another rule");
+    let end =
+        PortableEnd { end: 1, max_end: 2, max_window: 3, acked: 0, scale: None, fin: false, resuming: false };
+    let tcp =
+        PortableTcp { ends: [end; 2], awaited: 0, pending_scale: None, pending: false, challenged: false };
+    let open = PortableConn { tcp: Some(tcp), ..conn };
+    copy.write(&first, 0, Some((&open, rule)), now);
+    assert!(!copy.is_urgent(0, Some((&open, rule)), now));
+    let fin = PortableTcp { ends: [end, PortableEnd { fin: true, ..end }], ..tcp };
+    assert!(copy.is_urgent(0, Some((&PortableConn { tcp: Some(fin), ..conn }, rule)), now), "a FIN");
 }

@@ -57,6 +57,13 @@ fn write_stats(stats: &Stats, out: &mut impl Write) -> io::Result<()> {
         Some(Arrived::Emptied) => writeln!(out, "arrived: a table that was not taken (--restore empty)")?,
         Some(Arrived::Refused(cause)) => writeln!(out, "CLOSED, the table that arrived is refused: {cause}")?,
     }
+    match &stats.resumed {
+        None | Some(Arrived::Emptied) => {}
+        Some(Arrived::Adopted(adoption)) => writeln!(out, "crash copy: {adoption}")?,
+        Some(Arrived::Refused(cause)) => {
+            writeln!(out, "crash copy REFUSED, the conns began empty: {cause}")?;
+        }
+    }
     if stats.log_lost > 0 {
         writeln!(out, "decisions not logged {}", stats.log_lost)?;
     }
@@ -125,7 +132,7 @@ pub(crate) fn write_table<const N: usize>(
 mod tests {
     use std::collections::BTreeMap;
 
-    use fw_model::{By, Explanation, FrameCounts, Reason, RuleCounts, VerdictName};
+    use fw_model::{Adoption, By, Explanation, FrameCounts, Reason, RuleCounts, VerdictName};
 
     use super::*;
 
@@ -143,6 +150,7 @@ mod tests {
             log_lost: 0,
             frozen: false,
             arrived: None,
+            resumed: None,
         }
     }
 
@@ -158,6 +166,18 @@ mod tests {
                         DROPPED  FRAMES\nno-conn  2\n\
                         RULE  FRAMES  BYTES  CONNS  LAST HIT\nweb   1234    99     1      3 s ago\n";
         assert_eq!(text(&Reply::Stats(Box::new(stats()))), expected);
+    }
+
+    #[test]
+    fn stats_say_what_became_of_a_crash_copy() {
+        let said = |resumed| text(&Reply::Stats(Box::new(Stats { resumed: Some(resumed), ..stats() })));
+        let refused = said(Arrived::Refused("it is cut short".to_owned()));
+        assert!(
+            refused.contains("\ncrash copy REFUSED, the conns began empty: it is cut short\n"),
+            "{refused}"
+        );
+        let resumed = said(Arrived::Adopted(Adoption { kept: 2, ..Adoption::default() }));
+        assert!(resumed.contains("\ncrash copy: moved 2 "), "{resumed}");
     }
 
     #[test]

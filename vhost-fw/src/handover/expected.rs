@@ -57,8 +57,17 @@ impl Expected {
         self.announced = id;
     }
 
-    pub(super) const fn take_announced(&mut self) -> HandoverId {
-        std::mem::replace(&mut self.announced, HandoverId::NONE)
+    /// Under which name a table leaves that does so now. The name stays until [`Expected::left`]: a try that fails is
+    /// followed by another.
+    pub(super) const fn announced(&self) -> HandoverId {
+        self.announced
+    }
+
+    /// A table left under this name, whole.
+    pub(super) fn left(&mut self, id: HandoverId) {
+        if self.announced == id {
+            self.announced = HandoverId::NONE;
+        }
     }
 
     pub(super) const fn expect(&mut self, id: HandoverId) {
@@ -167,11 +176,15 @@ mod tests {
     }
 
     #[test]
-    fn an_announced_id_leaves_with_one_table() {
+    fn an_announced_id_leaves_with_one_table_however_many_tries_that_takes() {
         let mut expected = Expected::new(Restore::Refuse);
-        assert_eq!(expected.take_announced(), HandoverId::NONE);
+        assert_eq!(expected.announced(), HandoverId::NONE);
         expected.announce(ONE);
-        assert_eq!(expected.take_announced(), ONE);
-        assert_eq!(expected.take_announced(), HandoverId::NONE);
+        assert_eq!((expected.announced(), expected.announced()), (ONE, ONE));
+        // What left was not this one: another was announced meanwhile.
+        expected.left(TWO);
+        assert_eq!(expected.announced(), ONE);
+        expected.left(ONE);
+        assert_eq!(expected.announced(), HandoverId::NONE);
     }
 }

@@ -21,9 +21,9 @@ const UNDER_WAY: usize = 4;
 
 impl Handover {
     /// The table as it stands, sealed, for the VMM that has stopped its VM.
-    pub(crate) fn save(&self) -> Result<Vec<u8>, HandoverError> {
+    pub(crate) fn save(&self) -> Result<Snapshot, HandoverError> {
         self.require_rest()?;
-        let id = self.expected().take_announced();
+        let id = self.expected().announced();
         let ahead = self.ahead().take();
         let news = match ahead.filter(|ahead| ahead.id() == id) {
             Some(ahead) => ahead.finish(&self.worker, &self.options)?,
@@ -37,7 +37,12 @@ impl Handover {
         let Header { kind, records, handover, .. } = &snapshot.header;
         let what = if *kind == Kind::Delta { "changed conns" } else { "conns" };
         log::info!("{records} {what} leave in {} bytes, handover {handover}", snapshot.bytes.len());
-        Ok(snapshot.bytes)
+        Ok(snapshot)
+    }
+
+    /// The VMM has all of the table that left under this name.
+    pub(super) fn left(&self, id: HandoverId) {
+        self.expected().left(id);
     }
 
     /// The table as it stands, for whoever asks, while the VM may run.

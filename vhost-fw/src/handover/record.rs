@@ -96,7 +96,8 @@ fn saved_end(end: PortableEnd) -> SavedEnd {
 }
 
 /// The saved conn as it asks to be adopted.
-pub(crate) fn arrival(record: &Record) -> Arrival {
+#[must_use]
+pub fn arrival(record: &Record) -> Arrival {
     let Record { flow, opener, peer_mac, state, remaining_ms, ends_in_ms, on_revoke, expected, rule, tcp } =
         *record;
     let conn = PortableConn {

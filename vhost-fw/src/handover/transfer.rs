@@ -8,12 +8,16 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use conn_snapshot::{HEADER_LEN, Sealed};
+use fw_model::HandoverId;
 
 use super::Handover;
 use super::patient::Patient;
 
+/// How long a transfer may take in all: a VMM that trickles is given up too.
+const DEADLINE: Duration = Duration::from_secs(120);
 /// The longest record with its share of what stands around it, in bytes: what a header may announce for each.
 const RECORD_LEN_MAX: u64 = 512;
 /// What a body may have beside.
@@ -27,7 +31,7 @@ pub(crate) struct Transfers {
 
 /// A transfer that was begun and not yet asked about.
 enum Transfer {
-    Save(JoinHandle<io::Result<()>>),
+    Save(JoinHandle<io::Result<HandoverId>>),
     Load(JoinHandle<io::Result<Vec<u8>>>),
 }
 
@@ -40,8 +44,8 @@ impl Transfers {
     pub(crate) fn begin_save(&self, file: File) -> io::Result<()> {
         self.begin(|handover| {
             let thread = Builder::new().name("save".to_owned()).spawn(move || {
-                let bytes = handover.save().map_err(io::Error::other)?;
-                write_all(&file, &bytes)
+                let table = handover.save().map_err(io::Error::other)?;
+                write_all(&file, &table.bytes).map(|()| table.header.handover)
             })?;
             Ok(Transfer::Save(thread))
         })
@@ -75,7 +79,7 @@ impl Transfers {
         let transfer = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).take();
         match transfer {
             None => Err(io::Error::other("no transfer is under way")),
-            Some(Transfer::Save(thread)) => joined(thread),
+            Some(Transfer::Save(thread)) => joined(thread).map(|id| self.handover.left(id)),
             Some(Transfer::Load(thread)) => {
                 let bytes = joined(thread).inspect_err(|error| self.handover.refuse(error));
                 self.handover.load(&bytes?).map(drop).map_err(io::Error::other)
@@ -90,7 +94,7 @@ fn joined<T>(thread: JoinHandle<io::Result<T>>) -> io::Result<T> {
 
 /// Reads a snapshot to its end: the header says how much there is, and more is refused.
 fn read_all(file: &File, handover: &Handover) -> io::Result<Vec<u8>> {
-    let mut input = Patient::new(file)?;
+    let mut input = Patient::until(file, DEADLINE)?;
     let (mut bytes, body_len) = read_header(&mut input, handover)?;
     // One byte more than it may have, so that what follows is seen.
     input.take(body_len + 1).read_to_end(&mut bytes)?;
@@ -122,5 +126,5 @@ fn read_header(input: &mut impl Read, handover: &Handover) -> io::Result<(Vec<u8
 }
 
 fn write_all(file: &File, bytes: &[u8]) -> io::Result<()> {
-    Patient::new(file)?.write_all(bytes)
+    Patient::until(file, DEADLINE)?.write_all(bytes)
 }

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use fw_engine::Tick;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::child::Worker;
 use super::setup::{self, GET_FEATURES, Setup};
@@ -42,6 +43,13 @@ impl Relay {
         vmm.set_write_timeout(Some(MESSAGE_MAX))?;
         let connection = handed(worker)?;
         Ok(Self { vmm, worker: connection, setup: Setup::default(), asked: None, asked_at: boot_time() })
+    }
+
+    /// Whether the VMM has gone away meanwhile.
+    pub(super) fn is_abandoned(&self) -> bool {
+        let mut vmm = [PollFd::new(&self.vmm, PollFlags::RDHUP)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut vmm, Some(&now)).is_ok_and(|ready| ready > 0)
     }
 
     /// Whether a request is under way.

@@ -13,7 +13,7 @@ use crate::handover::HandoverError;
 /// # Errors
 /// It cannot leave.
 pub fn save(device: &Device) -> Result<Vec<u8>, HandoverError> {
-    device.handover().ok_or(HandoverError::Unannounced)?.save()
+    device.handover().ok_or(HandoverError::Unannounced)?.save().map(|table| table.bytes)
 }
 
 /// A table taken in, as LOAD takes it.

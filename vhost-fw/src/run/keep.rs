@@ -62,6 +62,7 @@ pub fn keep(config: &DeviceConfig) -> Result<u8, RunError> {
         signals: signals.map_err(|error| doing("making a signalfd")(error.into()))?,
         asker: None,
         watch: Watch::new(boot_time()),
+        pause: Duration::ZERO,
     };
     match keeper.serve().map_err(doing("keeping"))? {
         Over::Stopped => Ok(0),
