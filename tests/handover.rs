@@ -435,3 +435,25 @@ fn a_name_is_used_up_by_the_table_that_left_whole() {
     guest.frontend.check_device_state().unwrap();
     assert_eq!(Sealed::read(&guest.save().unwrap()).unwrap().header.handover, HandoverId::NONE);
 }
+
+/// The firewall that took a table dies, and the one after it knows: a copy would put the VM in two places.
+#[test]
+fn a_table_is_taken_once_though_its_firewall_starts_anew() {
+    let (source, state) = (host(), tempfile::tempdir().unwrap());
+    let state = state.path().join("state");
+    let mut guest = asking(&source, Vmm::CloudHypervisor);
+    guest.stop().unwrap();
+    source.announce(ID);
+    let table = guest.save().unwrap();
+    let target = Bench::keeping(&state, options(Restore::Revalidate));
+    drop(guest.land(&target.socket, &table).unwrap());
+    assert_eq!(arrived(&target), adopted(1));
+    drop(target);
+    let again = Bench::keeping(&state, options(Restore::Revalidate));
+    is_refused(&again, &table, "taken before");
+    // Without a copy nobody knows: the documented limit.
+    let forgetful = host();
+    let fresh = Guest::boot(&source.socket, Vmm::CloudHypervisor, &[]).unwrap();
+    drop(fresh.land(&forgetful.socket, &table).unwrap());
+    assert_eq!(arrived(&forgetful), adopted(1));
+}

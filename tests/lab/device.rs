@@ -8,7 +8,7 @@
     reason = "a panic here is the test's report"
 )]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -17,6 +17,7 @@ use etherparse::PacketBuilder;
 use fw_control::Reply;
 use fw_engine::{Config, Engine, PreparedRules, VnetHeader};
 use fw_model::{HandoverId, Reason, Stats};
+use vhost_fw::crash_copy::CrashCopy;
 use vhost_fw::decision::{Decision, Observer};
 use vhost_fw::device::{Device, DeviceOptions};
 use vhost_fw::handover::{Handover, HandoverOptions};
@@ -127,7 +128,23 @@ impl Bench {
         let socket = folder.path().join("vhost.sock");
         let (near, far) = pair(1500).unwrap();
         let endpoint = Endpoint::Listen(socket.clone());
-        let mut bench = Self::made(engine, Box::new(near), endpoint, socket, folder, Some(handover));
+        let mut bench = Self::made(engine, Box::new(near), endpoint, socket, folder, Some(handover), None);
+        bench.far = Some(far);
+        bench
+    }
+
+    /// As [`Bench::moving`], with a crash copy in `state`.
+    #[must_use]
+    pub fn keeping(state: &Path, handover: HandoverOptions) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("vhost.sock");
+        let (near, far) = pair(1500).unwrap();
+        let mut engine = engine(handover.conns);
+        let HandoverOptions { nic, key, conns, .. } = &handover;
+        let (copy, _) = CrashCopy::open(state, nic, Some(key), *conns, &mut engine, boot_time()).unwrap();
+        let endpoint = Endpoint::Listen(socket.clone());
+        let (uplink, copy) = (Box::new(near), Some(Box::new(copy)));
+        let mut bench = Self::made(engine, uplink, endpoint, socket, folder, Some(handover), copy);
         bench.far = Some(far);
         bench
     }
@@ -149,7 +166,7 @@ impl Bench {
         socket: PathBuf,
         folder: tempfile::TempDir,
     ) -> Self {
-        Self::made(engine(4096), uplink, endpoint, socket, folder, None)
+        Self::made(engine(4096), uplink, endpoint, socket, folder, None, None)
     }
 
     fn made(
@@ -159,6 +176,7 @@ impl Bench {
         socket: PathBuf,
         folder: tempfile::TempDir,
         handover: Option<HandoverOptions>,
+        crash_copy: Option<Box<CrashCopy>>,
     ) -> Self {
         let shown = Arc::new(Mutex::new(Vec::new()));
         let device = Device::start(DeviceOptions {
@@ -171,7 +189,7 @@ impl Bench {
             observer: Box::new(Onlooker(Arc::clone(&shown))),
             clock: Box::new(boot_time),
             handover,
-            crash_copy: None,
+            crash_copy,
             thread_setup: Box::new(|| Ok(())),
         })
         .unwrap();

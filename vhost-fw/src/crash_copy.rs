@@ -5,18 +5,20 @@
 //! and when they are due. Never knows a frame.
 
 mod file;
+mod taken;
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use conn_snapshot::{Key, RuleTag, SavedSlot, SlotKey};
 use fw_engine::{Arrival, Engine, Follower, PortableConn, RuleSlot, Tick, Trust};
-use fw_model::{Addr, Adoption, Arrived, NicId, RuleId};
+use fw_model::{Addr, Adoption, Arrived, HandoverId, NicId, RuleId};
 
 use crate::handover::record;
 pub use file::CrashCopyError;
 pub(crate) use file::NewFile;
 use file::{Found, Origin, SlotFile};
+pub(crate) use taken::TAKEN_MAX;
 
 /// Windows that moved are written when they are this old, in milliseconds.
 const WINDOWS_MS: u64 = 100;
@@ -35,6 +37,8 @@ pub struct CrashCopy {
     due: Option<Tick>,
     /// What became of the file of before, if there was one.
     resumed: Option<Arrived>,
+    /// Handovers that were taken, oldest first.
+    taken: Vec<HandoverId>,
 }
 
 /// A place that changed, and the conn there if one lives, with the rule that admitted it.
@@ -68,6 +72,7 @@ impl CrashCopy {
         let found = Found::read(folder, nic, key, room, now)?;
         let adoption = adopt(engine, &found, now);
         let (mut copy, place) = Self::make(folder, nic, key, room)?;
+        found.taken.into_iter().for_each(|id| copy.remember(id));
         copy.resumed = match found.origin {
             Origin::None => None,
             Origin::Believed => Some(Arrived::Adopted(adoption.clone())),
@@ -99,8 +104,35 @@ impl CrashCopy {
             waiting: Vec::with_capacity(places),
             due: None,
             resumed: None,
+            taken: Vec::new(),
         };
         Ok((copy, place))
+    }
+
+    /// As [`CrashCopy::make`], for a process that will take the other one's place: it knows what that one has taken.
+    ///
+    /// # Errors
+    /// The folder or the file cannot be used.
+    pub(crate) fn make_after(
+        folder: &Path,
+        nic: &NicId,
+        key: Option<&Key>,
+        room: u32,
+    ) -> Result<(Self, NewFile), CrashCopyError> {
+        let (mut copy, place) = Self::make(folder, nic, key, room)?;
+        Found::taken_by_another(folder, nic, key, room).into_iter().for_each(|id| copy.remember(id));
+        Ok((copy, place))
+    }
+
+    /// Writes down that a handover was taken.
+    pub(crate) fn remember(&mut self, id: HandoverId) {
+        self.file.remember(self.taken.len() as u64, id, &self.key);
+        self.taken.push(id);
+    }
+
+    /// The handovers that were taken, oldest first.
+    pub(crate) fn taken(&self) -> &[HandoverId] {
+        &self.taken
     }
 
     /// Writes the whole table, and follows it from now on.

@@ -112,6 +112,7 @@ impl Device {
             ));
         }
         let plug = Arc::new(Plug::new()?);
+        let taken: Vec<_> = crash_copy.iter().flat_map(|copy| copy.taken().to_vec()).collect();
         let end = Arc::new(End::new()?);
         let rest = if poll { Rest::Never } else { Rest::WhenIdle };
         let (worker, handle) =
@@ -130,6 +131,9 @@ impl Device {
         })?;
         is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("the data thread died in its setup")))?;
         let handover = handover.map(|options| Arc::new(Handover::new(options, handle.clone())));
+        if let Some(handover) = &handover {
+            handover.know_taken(&taken);
+        }
         let transfers = handover.clone().map(Transfers::new);
         let backend = Arc::new(Backend::new(plug, mac, mtu, queue_size, transfers));
         Ok(Self { backend, worker: handle, handover, end, thread: Mutex::new(Some(thread)) })

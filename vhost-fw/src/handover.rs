@@ -109,6 +109,11 @@ impl Handover {
         Self { options, worker, expected, ahead: Mutex::new(None), staged: Mutex::new(None) }
     }
 
+    /// These were taken by a process before this one: a copy of them is none.
+    pub(crate) fn know_taken(&self, taken: &[HandoverId]) {
+        self.expected().know(taken);
+    }
+
     /// Most conns that are taken.
     pub(crate) const fn conns(&self) -> u32 {
         self.options.conns

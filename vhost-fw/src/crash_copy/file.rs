@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use conn_snapshot::{Key, Record, RuleTag, SLOT_LEN, SavedSlot, SlotKey};
 use fw_engine::Tick;
-use fw_model::NicId;
+use fw_model::{HandoverId, NicId};
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
+
+use super::taken;
 
 const MAGIC: &[u8; 16] = b"PCcrashcopy v1\n\0";
 /// The header has a page of its own.
@@ -49,6 +51,8 @@ pub enum CrashCopyError {
 pub(super) struct Found {
     pub(super) key: SlotKey,
     pub(super) conns: Vec<(Record, RuleTag)>,
+    /// Handovers that were taken, oldest first.
+    pub(super) taken: Vec<HandoverId>,
     pub(super) origin: Origin,
 }
 
@@ -75,7 +79,8 @@ impl Found {
         now: Tick,
     ) -> Result<Self, CrashCopyError> {
         let path = path_of(folder, nic);
-        let nothing = |origin| Self { key: SlotKey::new(None, &[0; 32]), conns: Vec::new(), origin };
+        let nothing =
+            |origin| Self { key: SlotKey::new(None, &[0; 32]), conns: Vec::new(), taken: Vec::new(), origin };
         let refused = |why: String| {
             log::error!("{}: {why}: it is not believed, and the conn table begins empty", path.display());
             Ok(nothing(Origin::Refused(why)))
@@ -103,6 +108,22 @@ impl Found {
         Self::parse(&bytes, nic, key, room, now).or_else(refused)
     }
 
+    /// The handovers that the process now serving has taken, as its file has them.
+    pub(super) fn taken_by_another(
+        folder: &Path,
+        nic: &NicId,
+        key: Option<&Key>,
+        room: u32,
+    ) -> Vec<HandoverId> {
+        let mut page = Vec::new();
+        let read =
+            File::open(path_of(folder, nic)).and_then(|file| file.take(HEADER as u64).read_to_end(&mut page));
+        // Its conns come another way: without any, the page is a whole file.
+        let found =
+            read.map_err(|error| error.to_string()).and_then(|_| Self::parse(&page, nic, key, room, Tick(0)));
+        found.map(|found| found.taken).unwrap_or_default()
+    }
+
     fn parse(bytes: &[u8], nic: &NicId, key: Option<&Key>, room: u32, now: Tick) -> Result<Self, String> {
         let (header, slots) = bytes.split_at_checked(HEADER).ok_or("it is cut short")?;
         let (nonce, expected) = header
@@ -115,7 +136,8 @@ impl Found {
         if expected.get(..ours.len()) != Some(&ours) {
             return Err("another NIC's, of another boot, another size or another key".to_owned());
         }
-        let mut found = Self { key: slot_key, conns: Vec::new(), origin: Origin::Believed };
+        let taken = taken::read(header, &slot_key);
+        let mut found = Self { key: slot_key, conns: Vec::new(), taken, origin: Origin::Believed };
         let mut torn = 0_u32;
         for (place, slot) in (0_u32..).zip(slots.chunks_exact(HALVES * SLOT_LEN)) {
             let mut newest: Option<SavedSlot> = None;
@@ -206,6 +228,14 @@ impl SlotFile {
         let mapping = mapping.map_err(|error| failed(io::Error::other(error.to_string())))?;
         let new_file = NewFile { new: path, path: path_of(folder, nic), need };
         Ok((Self { mapping }, slot_key, new_file))
+    }
+
+    /// Writes down that a handover was taken, as number `number`.
+    pub(super) fn remember(&self, number: u64, id: HandoverId, key: &SlotKey) {
+        let place = usize::try_from(number % taken::TAKEN_MAX as u64).unwrap_or(0);
+        if let Ok(to) = self.mapping.get_slice(taken::RING + place * taken::ENTRY, taken::ENTRY) {
+            let _ = to.write_slice(&taken::bytes(number, id, key), 0);
+        }
     }
 
     /// Writes the older half of a slot.

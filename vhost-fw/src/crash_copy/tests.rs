@@ -251,3 +251,23 @@ fn what_a_conn_stands_for_is_written_at_once() {
     let fin = PortableTcp { ends: [end, PortableEnd { fin: true, ..end }], ..tcp };
     assert!(copy.is_urgent(0, Some((&PortableConn { tcp: Some(fin), ..conn }, rule)), now), "a FIN");
 }
+
+#[test]
+fn handovers_that_were_taken_are_known_to_the_next_process_and_to_a_successor() {
+    let folder = private();
+    let ids = [HandoverId([1; 16]), HandoverId([2; 16])];
+    let mut first = engine();
+    let (mut copy, _) = open(folder.path(), &mut first, Tick(0));
+    ids.iter().for_each(|id| copy.remember(*id));
+    let (successor, _) = CrashCopy::make_after(folder.path(), &nic(), None, ROOM).unwrap();
+    assert_eq!(successor.taken(), ids, "while the one before still serves");
+    drop((successor, copy));
+    for _ in 0..2 {
+        let (copy, _) = open(folder.path(), &mut engine(), Tick(1_000));
+        assert_eq!(copy.taken(), ids);
+    }
+    let (copy, _) =
+        CrashCopy::open(folder.path(), &nic(), Some(&Key::new(&[1; 32])), ROOM, &mut engine(), Tick(1_000))
+            .unwrap();
+    assert_eq!(copy.taken(), [], "a file that is not believed says nothing");
+}

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use conn_snapshot::{Checked, Chunk, Decoder, Header, Kind};
 use fw_engine::Trust;
-use fw_model::{Adoption, Arrived};
+use fw_model::{Adoption, Arrived, HandoverId};
 
 use super::staged::Staged;
 use super::{Handover, HandoverError, HandoverOptions, Restore, record};
@@ -108,6 +108,9 @@ impl Handover {
             return Err(HandoverError::NoBase);
         }
         let admitted = self.expected().admit(header.handover)?;
+        if admitted.is_some() && header.handover != HandoverId::NONE {
+            self.worker.remember_taken(header.handover)?;
+        }
         match (admitted, base) {
             (Some(_), Some(staged)) => self.complete(staged, checked),
             (Some(trust), None) => {

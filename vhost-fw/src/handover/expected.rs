@@ -9,9 +9,7 @@ use fw_engine::Trust;
 use fw_model::HandoverId;
 
 use super::HandoverError;
-
-/// Handovers remembered as taken, so that a copy is known as one.
-const TAKEN_MAX: usize = 64;
+use crate::crash_copy::TAKEN_MAX;
 
 /// What becomes of a table that nobody announced: a VMM moved or restored its VM by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +53,11 @@ impl Expected {
 
     pub(super) const fn announce(&mut self, id: HandoverId) {
         self.announced = id;
+    }
+
+    /// These were taken before, oldest first, by a process before this one.
+    pub(super) fn know(&mut self, taken: &[HandoverId]) {
+        taken.iter().for_each(|id| self.remember(*id));
     }
 
     /// Under which name a table leaves that does so now. The name stays until [`Expected::left`]: a try that fails is

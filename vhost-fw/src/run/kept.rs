@@ -81,7 +81,7 @@ impl Kept {
             // Another worker writes to that one's place still.
             Some(copies) if self.successor => {
                 let room = config.max_connections;
-                let (copy, place) = CrashCopy::make(copies, &settled.nic, settled.key.as_ref(), room)?;
+                let (copy, place) = CrashCopy::make_after(copies, &settled.nic, settled.key.as_ref(), room)?;
                 next_copy = Some((Box::new(copy), place));
             }
             copies => {

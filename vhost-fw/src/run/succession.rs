@@ -125,6 +125,9 @@ impl Succession {
             self.worker.ask(Command::Freeze).map_err(|gone| gone.to_string())?;
         }
         if let Some((copy, place)) = self.next_copy.take() {
+            if let Some(abroad) = &self.abroad {
+                abroad.know_taken(copy.taken());
+            }
             self.worker.keep_copy(copy).map_err(|gone| gone.to_string())?;
             place.put_in_place().map_err(|error| error.to_string())?;
         }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::mpsc::SyncSender;
 
 use fw_engine::{Arrival, Engine, Follower, Home, PortableConn, RuleSlot, Tick, Trust};
-use fw_model::{Adoption, Arrived, FlowKey, Reason, RuleId};
+use fw_model::{Adoption, Arrived, FlowKey, HandoverId, Reason, RuleId};
 
 use super::{Order, Pending, Worker, WorkerGone, WorkerHandle};
 use crate::crash_copy::CrashCopy;
@@ -104,6 +104,7 @@ pub(super) enum Hand {
     BeginStage(u64, SyncSender<()>),
     Stage(Box<Staging>, SyncSender<Option<Outcomes>>),
     ForgetStage(SyncSender<()>),
+    Taken(HandoverId, SyncSender<()>),
     Copy(Box<CrashCopy>, SyncSender<()>),
     Adopt(Vec<Arrival>, Vec<RuleId>, Trust, SyncSender<Adoption>),
     Arrived(Box<Arrived>, SyncSender<()>),
@@ -158,6 +159,11 @@ impl WorkerHandle {
     /// Writes the whole table to `copy`, which follows it from now on.
     pub(crate) fn keep_copy(&self, copy: Box<CrashCopy>) -> Result<(), WorkerGone> {
         self.order(|done| Order::Hand(Hand::Copy(copy, done)))
+    }
+
+    /// Has it written down, where anything is, that a handover was taken.
+    pub(crate) fn remember_taken(&self, id: HandoverId) -> Result<(), WorkerGone> {
+        self.order(|done| Order::Hand(Hand::Taken(id, done)))
     }
 
     /// Forgets a table that came ahead, if one is here.
@@ -232,6 +238,12 @@ impl Worker {
             Hand::Stage(staging, done) => drop(done.send(self.stage(&staging, now))),
             Hand::ForgetStage(done) => {
                 self.forget_stage();
+                let _ = done.send(());
+            }
+            Hand::Taken(id, done) => {
+                if let Some(copy) = &mut self.crash_copy {
+                    copy.remember(id);
+                }
                 let _ = done.send(());
             }
             Hand::Adopt(arrivals, names, trust, done) => {
