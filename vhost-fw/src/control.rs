@@ -17,7 +17,7 @@ use std::time::Duration;
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 use fw_control::{Reply, Request};
 use fw_engine::PreparedRules;
-use fw_model::NicId;
+use fw_model::{NicId, RuleSet};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::net::sockopt::socket_peercred;
@@ -45,7 +45,10 @@ pub trait Nic {
     /// Puts rules in force.
     fn install(&self, rules: Arc<PreparedRules>) -> Reply;
 
-    /// Does what is asked, [`Request::Install`] excepted.
+    /// The rules in force, with the life that is left of them; `None` if there are none.
+    fn in_force(&self) -> Option<RuleSet>;
+
+    /// Does what is asked, [`Request::Install`] and [`Request::Advance`] excepted.
     fn ask(&self, request: Request) -> Reply;
 
     /// Takes the connection on which `request` was asked and answered [`Reply::Done`].

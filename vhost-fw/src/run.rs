@@ -12,7 +12,7 @@ mod succession;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use conn_snapshot::Key;
@@ -147,6 +147,7 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
         keeper: None,
         readiness,
         gate: gate.clone(),
+        in_force: Mutex::default(),
     };
     if let Vmm::Kept(keeper) = &vmm {
         nic.keeper = Some(keeper.line.try_clone().map_err(doing("holding the keeper's line"))?);
@@ -160,9 +161,8 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
         log::info!("generation {generation} is enforced");
     }
     let stop = EventFd::new(EFD_NONBLOCK).map_err(doing("making an eventfd"))?;
-    let nic = Box::new(nic);
     let told = stop.try_clone().map_err(doing("making an eventfd"))?;
-    let control = Control::new(settled.nic.clone(), nic, listener, config.rules.clone(), told);
+    let control = Control::new(settled.nic.clone(), Box::new(nic), listener, config.rules.clone(), told);
     let control = control.map_err(doing("starting the control thread"))?;
     let served = match vmm {
         Vmm::Kept(keeper) => {

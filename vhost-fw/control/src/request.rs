@@ -5,6 +5,8 @@
 use fw_model::{ConnFilter, ConnInfo, Explanation, HandoverId, NicId, Probe, RuleSet, Stats};
 use serde::{Deserialize, Serialize};
 
+use crate::Advance;
+
 /// Version of these messages. A peer with another one is refused with both numbers.
 pub const PROTOCOL_VERSION: u16 = 1;
 
@@ -14,6 +16,8 @@ pub const PROTOCOL_VERSION: u16 = 1;
 pub enum Request {
     /// Put these rules in force.
     Install(Box<RuleSet>),
+    /// Put the control plane's rules in force: of a higher generation than those in force, whole or as a change to these.
+    Advance(Advance),
     /// Counters and generations.
     Stats,
     /// Living conns that match.

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use fw_control::{Reply, Request};
+use fw_control::{Advance, Reply, Request};
 use fw_engine::PreparedRules;
-use fw_model::NicId;
+use fw_model::{NicId, RuleSet};
 
 use super::Nic;
 
@@ -15,6 +15,10 @@ pub(super) fn to(nic: &dyn Nic, id: &NicId, request: Request) -> Reply {
         Request::Install(rules) => match PreparedRules::new(*rules) {
             Ok(rules) => install(nic, id, Arc::new(rules)),
             Err(error) => Reply::Refused(error.to_string()),
+        },
+        Request::Advance(advance) => match advanced(nic.in_force(), advance) {
+            Ok(rules) => install(nic, id, Arc::new(rules)),
+            Err(why) => Reply::Refused(why),
         },
         request @ (Request::Stats
         | Request::Conns(_)
@@ -31,6 +35,24 @@ pub(super) fn to(nic: &dyn Nic, id: &NicId, request: Request) -> Reply {
         | Request::ReceiveAhead(_)
         | Request::Export
         | Request::Import) => nic.ask(request),
+    }
+}
+
+/// What the control plane sent, made ready; refused whole unless it rises from what is in force.
+fn advanced(before: Option<RuleSet>, advance: Advance) -> Result<PreparedRules, String> {
+    let generation = before.as_ref().map(|rules| rules.generation);
+    let rules = match advance {
+        Advance::Whole(rules) => *rules,
+        Advance::Sets(change) => {
+            let before = before.ok_or("a change to rules, and none are in force: send all of them")?;
+            change.onto(before).map_err(|misfit| misfit.to_string())?
+        }
+    };
+    match generation.filter(|generation| rules.generation <= *generation) {
+        Some(generation) => {
+            Err(format!("generation {} does not rise: {generation} is in force", rules.generation))
+        }
+        None => PreparedRules::new(rules).map_err(|error| error.to_string()),
     }
 }
 

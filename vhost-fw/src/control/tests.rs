@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 
-use fw_control::message;
+use fw_control::{Advance, SetChange, SetsChange, message};
 use fw_engine::{Answers, Config, Engine, Tick};
 use fw_model::{ConnFilter, RuleSet};
 use tempfile::TempDir;
@@ -17,13 +17,18 @@ use super::*;
 const RULES: &str = "nic: {id: web-1, mac: \"52:54:00:00:00:01\"}\ndefaults: {out: drop, in: drop}\n";
 
 /// A NIC without rings: the engine alone, on the control thread.
-struct Bare(Mutex<Engine>);
+struct Bare(Mutex<Engine>, Mutex<Option<RuleSet>>);
 
 impl Nic for Bare {
     fn install(&self, rules: Arc<PreparedRules>) -> Reply {
         let generation = rules.rules().generation;
+        *self.1.lock().unwrap() = Some(rules.rules().clone());
         self.0.lock().unwrap().install(rules, Tick(0));
         Reply::Enforced(generation)
+    }
+
+    fn in_force(&self) -> Option<RuleSet> {
+        self.1.lock().unwrap().clone()
     }
 
     fn ask(&self, request: Request) -> Reply {
@@ -46,7 +51,7 @@ impl Nic for Bare {
             | Request::ReceiveAhead(_)
             | Request::Export
             | Request::Import => Reply::Done,
-            Request::Install(_) => Reply::Refused("not here".to_owned()),
+            Request::Install(_) | Request::Advance(_) => Reply::Refused("not here".to_owned()),
         }
     }
 
@@ -65,7 +70,7 @@ impl Running {
         let folder = tempfile::tempdir().unwrap();
         let (listener, file) = bind(&folder.path().join("nic/control.sock")).unwrap();
         let engine = Engine::new(Config { conns: 16, fragments: 1024, hash_key: [0; 16], mtu: 1500 });
-        let nic = Box::new(Bare(Mutex::new(engine)));
+        let nic = Box::new(Bare(Mutex::new(engine), Mutex::default()));
         let stop = EventFd::new(0).unwrap();
         let control = Control::new("web-1".parse().unwrap(), nic, listener, None, stop).unwrap();
         thread::spawn(|| control.run());
@@ -107,6 +112,64 @@ fn rules_of_another_nic_are_refused() {
     let reply = ask(&mut running.connect(), &rules(&RULES.replace("web-1", "web-2")));
     let Reply::Refused(why) = reply else { panic!("{reply:?}") };
     assert!(why.contains("`web-2`") && why.contains("`web-1`"), "{why}");
+}
+
+fn whole(text: &str, generation: u64) -> Request {
+    let mut rules = rules_file::parse(text, "r.yaml", 0).unwrap();
+    rules.generation = generation;
+    Request::Advance(Advance::Whole(Box::new(rules)))
+}
+
+fn change(base: u64, generation: u64, set: &str, added: &str, removed: &[&str]) -> Request {
+    let member = |text: &str| fw_model::Member { prefix: text.parse().unwrap(), mac: None };
+    let change =
+        SetChange { added: vec![member(added)], removed: removed.iter().map(|text| member(text)).collect() };
+    let sets = [(set.parse().unwrap(), change)].into();
+    Request::Advance(Advance::Sets(SetsChange { base, generation, sets }))
+}
+
+const WITH_SET: &str = "nic: {id: web-1, mac: \"52:54:00:00:00:01\", addresses: [10.0.0.1]}
+defaults: {out: drop, in: drop}
+address-sets: {app: [10.0.0.2]}
+rules: [{id: a, direction: out, action: allow, protocol: tcp, remote: [{set: app}]}]
+";
+
+#[test]
+fn the_control_planes_rules_only_rise() {
+    let running = Running::new();
+    let mut stream = running.connect();
+    assert!(matches!(ask(&mut stream, &whole(WITH_SET, 7)), Reply::Enforced(7)));
+    for generation in [7, 6] {
+        let Reply::Refused(why) = ask(&mut stream, &whole(WITH_SET, generation)) else { panic!() };
+        assert!(why.contains("does not rise") && why.contains('7'), "{why}");
+    }
+    let Reply::Stats(stats) = ask(&mut stream, &Request::Stats) else { panic!() };
+    assert_eq!(stats.generation, Some(7));
+    assert!(matches!(ask(&mut stream, &whole(WITH_SET, 9)), Reply::Enforced(9)));
+}
+
+#[test]
+fn a_set_changes_by_what_came_and_went() {
+    let running = Running::new();
+    let mut stream = running.connect();
+    let refused = |stream: &mut UnixStream, request: &Request, told: &str| {
+        let Reply::Refused(why) = ask(stream, request) else { panic!("{told}") };
+        assert!(why.contains(told), "{why}");
+    };
+    refused(&mut stream, &change(0, 1, "app", "10.0.0.3", &[]), "none are in force");
+    assert!(matches!(ask(&mut stream, &whole(WITH_SET, 7)), Reply::Enforced(7)));
+    refused(
+        &mut stream,
+        &change(6, 8, "app", "10.0.0.3", &[]),
+        "a change to generation 6, and 7 is in force",
+    );
+    refused(&mut stream, &change(7, 8, "app", "10.0.0.2", &[]), "does not fit");
+    refused(&mut stream, &change(7, 8, "db", "10.0.0.3", &[]), "no address set `db`");
+    refused(&mut stream, &change(7, 7, "app", "10.0.0.3", &[]), "does not rise");
+    assert!(matches!(ask(&mut stream, &change(7, 8, "app", "10.0.0.3", &["10.0.0.2"])), Reply::Enforced(8)));
+    // Made to what is in force now, and to nothing else.
+    assert!(matches!(ask(&mut stream, &change(8, 9, "app", "10.0.0.2", &["10.0.0.3"])), Reply::Enforced(9)));
+    refused(&mut stream, &change(8, 10, "app", "10.0.0.4", &[]), "9 is in force");
 }
 
 #[test]

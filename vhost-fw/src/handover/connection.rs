@@ -52,6 +52,7 @@ impl Handover {
             Request::Export => export(self, &mut line),
             Request::Import => import(self, &mut line),
             Request::Install(_)
+            | Request::Advance(_)
             | Request::Stats
             | Request::Conns(_)
             | Request::Kill(_)

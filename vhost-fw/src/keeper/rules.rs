@@ -27,11 +27,15 @@ pub(crate) fn read_again(written: OwnedFd, now: Tick) -> io::Result<RuleSet> {
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
     let (then, mut rules): (u64, RuleSet) = serde_json::from_slice(&text)?;
-    let lay = now.0.saturating_sub(then);
-    for rule in &mut rules.rules {
-        rule.expires_in_ms = rule.expires_in_ms.map(|left| left.saturating_sub(lay));
-    }
+    age(&mut rules, now.0.saturating_sub(then));
     Ok(rules)
+}
+
+/// Lets `ms` milliseconds of its life pass for every rule that expires.
+pub(crate) fn age(rules: &mut RuleSet, ms: u64) {
+    for rule in &mut rules.rules {
+        rule.expires_in_ms = rule.expires_in_ms.map(|left| left.saturating_sub(ms));
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fw_control::{Reply, Request};
-use fw_engine::PreparedRules;
+use fw_engine::{PreparedRules, Tick};
+use fw_model::RuleSet;
 
 use crate::control::Nic;
 use crate::handover::Handover;
@@ -25,6 +26,8 @@ pub(super) struct Running {
     pub(super) keeper: Option<Line>,
     pub(super) readiness: Readiness,
     pub(super) gate: Gate,
+    /// What was installed last, and when: a change is made to it.
+    pub(super) in_force: Mutex<Option<(Arc<PreparedRules>, Tick)>>,
 }
 
 /// Whether anything may be changed here: not from when a table has left for the next worker. Held while something is.
@@ -76,6 +79,8 @@ impl Nic for Running {
         }
         let reply = self.tell(Command::Install(Arc::clone(&rules)));
         if let Reply::Enforced(generation) = reply {
+            *self.in_force.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some((Arc::clone(&rules), boot_time()));
             if let Err(error) = self.leave(&rules) {
                 return Reply::Refused(format!(
                     "generation {generation} is in force, but would not outlive this process: {error}"
@@ -84,6 +89,14 @@ impl Nic for Running {
             self.readiness.enforced(generation);
         }
         reply
+    }
+
+    fn in_force(&self) -> Option<RuleSet> {
+        let held = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        let (rules, since) = held.as_ref()?;
+        let mut rules = rules.rules().clone();
+        keeper::rules::age(&mut rules, boot_time().0.saturating_sub(since.0));
+        Some(rules)
     }
 
     fn ask(&self, request: Request) -> Reply {
@@ -127,7 +140,9 @@ impl Nic for Running {
             Request::Explain(probe) => Command::Explain(probe),
             Request::Freeze => Command::Freeze,
             Request::Thaw => Command::Thaw,
-            Request::Install(_) => return Reply::Refused("rules are installed by another door".to_owned()),
+            Request::Install(_) | Request::Advance(_) => {
+                return Reply::Refused("rules are installed by another door".to_owned());
+            }
         })
     }
 
