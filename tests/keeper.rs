@@ -17,13 +17,14 @@ use std::time::{Duration, Instant};
 
 use fw_tests::device::{CLOSED, PLAIN, RULES, dns, echo, udp};
 use fw_tests::firewall::{Firewall, Uplink};
-use fw_tests::guest::{Guest, Layout, PATIENCE, RX, TX, Vmm};
+use fw_tests::guest::{Descriptor, FRAMES, Guest, Layout, PATIENCE, RX, TX, Vmm};
 use fw_tests::places;
 use fw_tests::wire::{self, Segment};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, kill_process};
 use vhost::VhostBackend;
 use vhost::vhost_user::VhostUserFrontend;
+use vm_memory::{Bytes, GuestAddress};
 
 struct Site {
     firewall: Firewall,
@@ -293,4 +294,76 @@ fn a_worker_that_hangs_ends_with_its_keeper_and_is_in_nobodys_way() {
     site.firewall.revive().unwrap();
     let mut guest = guest.reconnect(&site.firewall.socket()).unwrap();
     site.all_is_well(&mut guest);
+}
+
+/// A frame of the guest's that nobody waits for.
+fn kick(guest: &mut Guest) {
+    guest.memory.write_slice(&[&PLAIN[..], &dns(b"anybody there?")].concat(), GuestAddress(FRAMES)).unwrap();
+    let length = u32::try_from(PLAIN.len() + dns(b"anybody there?").len()).unwrap();
+    guest.describe(9, Descriptor { address: FRAMES, length, flags: 0, next: 0 }).unwrap();
+    guest.post(TX, 9).unwrap();
+    guest.kick(TX).unwrap();
+}
+
+fn wakes(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
+    line.split_whitespace().last().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_worker_that_hangs_while_the_guest_waits_is_replaced() {
+    let mut site = Site::new();
+    let mut guest = site.boot(Vmm::CloudHypervisor);
+    site.all_is_well(&mut guest);
+    for _ in 0..2 {
+        let worker = site.worker();
+        signal(worker, Signal::STOP);
+        let begin = Instant::now();
+        kick(&mut guest);
+        site.peer = None;
+        site.wait(|site| !is_alive(worker) && site.firewall.stats().is_ok());
+        let took = begin.elapsed();
+        assert!((Duration::from_secs(4)..Duration::from_secs(9)).contains(&took), "{took:?}");
+        guest.wait_used(TX, 1).unwrap();
+        site.all_is_well(&mut guest);
+    }
+    // And while its VMM does.
+    let worker = site.worker();
+    signal(worker, Signal::STOP);
+    // Its threads stop one after the other.
+    thread::sleep(Duration::from_millis(100));
+    guest.frontend.get_features().unwrap();
+    assert_ne!(site.worker(), worker);
+}
+
+#[test]
+fn nobody_is_woken_and_nobody_is_killed_while_nobody_waits() {
+    let mut site = Site::new();
+    let mut guest = site.boot(Vmm::CloudHypervisor);
+    site.all_is_well(&mut guest);
+    let (keeper, worker) = (site.firewall.id(), site.worker());
+    // What was said and kicked just now is asked after once.
+    thread::sleep(Duration::from_secs(3));
+    let before = (wakes(keeper), wakes(worker));
+    thread::sleep(Duration::from_secs(4));
+    assert_eq!((wakes(keeper), wakes(worker)), before, "they wake although nothing happens");
+
+    // Frozen, it serves nobody and is there.
+    site.firewall.ctl(&["freeze"]).unwrap();
+    for _ in 0..8 {
+        kick(&mut guest);
+        thread::sleep(Duration::from_secs(1));
+    }
+    assert_eq!(site.worker(), worker, "a frozen worker was taken for one that hangs");
+    site.firewall.ctl(&["thaw"]).unwrap();
+    guest.wait_used(TX, 8).unwrap();
+
+    // Stopped, it is in nobody's way until somebody comes.
+    thread::sleep(Duration::from_secs(3));
+    signal(worker, Signal::STOP);
+    thread::sleep(Duration::from_secs(8));
+    assert!(is_alive(worker) && site.worker() == worker, "nobody waited for it");
+    kick(&mut guest);
+    site.wait(|_| !is_alive(worker));
 }

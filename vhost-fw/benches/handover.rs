@@ -6,6 +6,8 @@
 
 #[path = "handover/conns.rs"]
 mod conns;
+#[path = "handover/copy.rs"]
+mod copy;
 #[path = "handover/floor.rs"]
 mod floor;
 #[path = "handover/nic.rs"]
@@ -27,9 +29,11 @@ use vhost_fw::measure;
 
 type Bench = fn(&str) -> Result<String, String>;
 
-const BENCHES: [(&str, Bench); 2] = [
+const BENCHES: [(&str, Bench); 4] = [
     ("handover/adopt-100k", |name| adopt(name, 100_000, 21)),
     ("handover/adopt-1m", |name| adopt(name, 1_000_000, 7)),
+    ("handover/crash-copy-open-100k", |name| copy::open(name, 100_000)),
+    ("handover/crash-copy-frames", copy::follow),
 ];
 
 /// What both data threads take for the time.

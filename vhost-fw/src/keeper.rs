@@ -10,6 +10,7 @@ mod relay;
 pub(crate) mod rules;
 mod setup;
 mod upgrade;
+mod watch;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -30,6 +31,8 @@ use child::Worker;
 use line::{LINE_VERSION, Start, Word};
 use relay::{Carried, Relay};
 use upgrade::{Asker, Upgraded};
+use watch::Found;
+pub(crate) use watch::Watch;
 
 /// How long a worker may take until it serves.
 const START_MAX: Duration = Duration::from_secs(20);
@@ -68,6 +71,7 @@ pub(crate) struct Keeper {
     pub(crate) signals: SignalFd,
     /// Who wants a new worker, until that is begun.
     pub(crate) asker: Option<Asker>,
+    pub(crate) watch: Watch,
     /// How long the next worker waits, since the ones before it died young.
     pub(crate) pause: Duration,
 }
@@ -87,6 +91,10 @@ enum Event {
     Line,
     Vmm,
     Worker,
+    /// The worker says that it is there.
+    Pulse,
+    /// Somebody may wait for the worker.
+    Stir,
     Timeout,
 }
 
@@ -109,7 +117,11 @@ impl Keeper {
                     worker.end()?;
                     return Ok(Over::Stopped);
                 }
-                Event::Signal | Event::Timeout => true,
+                Event::Signal => true,
+                Event::Timeout | Event::Pulse | Event::Stir => {
+                    self.watch_over(&worker, relay.as_ref(), &event)?;
+                    true
+                }
                 Event::Line => self.heard(&worker),
                 Event::Vmm if relay.is_none() => {
                     relay = self.welcome(&worker);
@@ -120,6 +132,7 @@ impl Keeper {
                         log::info!("the VMM is gone");
                         relay = None;
                     }
+                    self.watch.stir(boot_time());
                     true
                 }
                 Event::Worker => match relay.as_mut().map(Relay::carry_answer) {
@@ -147,6 +160,7 @@ impl Keeper {
         relay: &mut Option<Relay>,
     ) -> io::Result<Result<Worker, Over>> {
         if !alive {
+            self.watch = Watch::new(boot_time());
             return self.replaced(worker, relay);
         }
         // A request under way belongs to the worker that has it.
@@ -154,11 +168,41 @@ impl Keeper {
             return Ok(Ok(worker));
         }
         let Some(asker) = self.asker.take() else { return Ok(Ok(worker)) };
+        self.watch = Watch::new(boot_time());
         match self.upgrade(worker, relay, asker)? {
             Upgraded::By(worker) | Upgraded::Not(worker) => Ok(Ok(worker)),
             Upgraded::Neither(worker) => self.replaced(worker, relay),
             Upgraded::Over(over) => Ok(Err(over)),
         }
+    }
+
+    /// Follows whether the worker answers while somebody waits. One that does not is killed, and found dead after that.
+    fn watch_over(&mut self, worker: &Worker, relay: Option<&Relay>, event: &Event) -> io::Result<()> {
+        let now = boot_time();
+        let found = match event {
+            Event::Pulse if worker.answers() => {
+                let watch = std::mem::replace(&mut self.watch, Watch::new(now));
+                let (watch, found) = watch.answered(now, relay);
+                self.watch = watch;
+                found
+            }
+            Event::Stir => {
+                self.watch.stir(now);
+                Found::Well
+            }
+            Event::Pulse => Found::Well,
+            Event::Signal | Event::Line | Event::Vmm | Event::Worker | Event::Timeout => {
+                let uplink = self.uplink.fd.as_ref().map(AsFd::as_fd);
+                let waiting = relay.into_iter().flat_map(Relay::kicks).chain(uplink);
+                self.watch.look(now, worker, waiting)?
+            }
+        };
+        if found == Found::Hangs {
+            log::error!("the worker hangs while somebody waits: it is killed");
+            worker.signal(Signal::KILL);
+            self.watch = Watch::new(now);
+        }
+        Ok(())
     }
 
     /// A new worker in the place of one that died, which knows everything that was set up.
@@ -245,7 +289,7 @@ impl Keeper {
                     worker.end()?;
                     return Ok(Err(Over::Code(1)));
                 }
-                Event::Signal | Event::Timeout | Event::Vmm | Event::Worker => {}
+                Event::Signal | Event::Timeout | Event::Vmm | Event::Worker | Event::Pulse | Event::Stir => {}
             }
         }
     }
@@ -263,8 +307,12 @@ impl Keeper {
             None if until.is_none() => files.push((self.vmms.as_fd(), Event::Vmm)),
             None => {}
         }
+        if until.is_none() {
+            files.extend(worker.and_then(Worker::pulse).map(|pulse| (pulse, Event::Pulse)));
+            files.extend(self.watch.file().map(|file| (file, Event::Stir)));
+        }
         let watched: Vec<BorrowedFd<'_>> = files.iter().map(|(file, _)| *file).collect();
-        let ready = readable(&watched, until)?;
+        let ready = readable(&watched, until.or_else(|| self.watch.due()))?;
         let first = files.into_iter().zip(ready).find(|(_, ready)| *ready);
         Ok(first.map_or(Event::Timeout, |((_, event), _)| event))
     }

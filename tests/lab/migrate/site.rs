@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::UdpSocket;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -255,7 +256,7 @@ fn start_firewalls(folder: &Path, restore: &str) -> Result<[Firewall; 2]> {
     let start = |host: &str| {
         // Its table outlives a firewall that is killed.
         let copies = folder.join(host).join("copies");
-        fs::create_dir_all(&copies)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&copies)?;
         let copies = copies.display().to_string();
         let words = ["--state-key", &key, "--restore", restore, "--state-dir", &copies];
         let uplink = Uplink::Bridge(BRIDGE.to_owned());

@@ -144,6 +144,13 @@ impl Site {
             met.flow.asked,
             met.tried.sent,
         ));
+        if lost > 0 {
+            progress(&format!(
+                "drops since: {:?}; its log ends:\n{}",
+                self.firewall.drops(),
+                self.firewall.log_tail()
+            ));
+        }
         Ok(Round { lost, denied_passed: seen + met.tried.opened, gap })
     }
 

@@ -2,9 +2,11 @@
 //!
 //! Knows how one is started and how it ends. Never knows what it judges.
 
+use std::cell::Cell;
 use std::env;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
@@ -23,6 +25,10 @@ const FAREWELL_MS: u64 = 2000;
 pub(super) struct Worker {
     child: Child,
     pub(super) line: Line,
+    /// A byte asks whether it is there, and a byte comes back.
+    pulse: UnixStream,
+    /// It is dead, or about to: its line tells.
+    pulse_is_closed: Cell<bool>,
     pub(super) since: Tick,
 }
 
@@ -30,10 +36,31 @@ impl Worker {
     /// Starts `program` with this process's words and the one that makes it a worker.
     pub(super) fn start(program: &Path, start: Start, held: &[BorrowedFd<'_>]) -> io::Result<Self> {
         let (line, far) = Line::new()?;
-        line.say(&Word::Start(start), held)?;
+        let (pulse, its_pulse) = UnixStream::pair()?;
+        pulse.set_nonblocking(true)?;
+        let given: Vec<BorrowedFd<'_>> =
+            [its_pulse.as_fd()].into_iter().chain(held.iter().copied()).collect();
+        line.say(&Word::Start(start), &given)?;
         let words = env::args_os().skip(1);
         let child = Command::new(program).args(words).arg("--kept").stdin(far).spawn()?;
-        Ok(Self { child, line, since: boot_time() })
+        Ok(Self { child, line, pulse, pulse_is_closed: Cell::new(false), since: boot_time() })
+    }
+
+    /// Asks whether it is there.
+    pub(super) fn ask(&self) -> io::Result<()> {
+        (&self.pulse).write_all(&[0])
+    }
+
+    /// Where its answer shows.
+    pub(super) fn pulse(&self) -> Option<BorrowedFd<'_>> {
+        (!self.pulse_is_closed.get()).then(|| self.pulse.as_fd())
+    }
+
+    /// Takes its answer; whether there is one.
+    pub(super) fn answers(&self) -> bool {
+        let read = (&self.pulse).read(&mut [0; 8]);
+        self.pulse_is_closed.set(!matches!(&read, Ok(1..)));
+        read.is_ok_and(|count| count > 0)
     }
 
     /// Passes on the connection of a VMM.

@@ -15,7 +15,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 
 /// What keeper and worker say to each other may be of two programs' versions: they must agree on this number.
-pub(crate) const LINE_VERSION: u16 = 2;
+pub(crate) const LINE_VERSION: u16 = 3;
 /// Longer than any word.
 const WORD_MAX: usize = 4096;
 /// Most descriptors with one word.
@@ -54,7 +54,8 @@ pub(crate) enum Word {
     Cannot(String),
 }
 
-/// What a worker starts with. Its descriptors: control listener, doorway's listener, then those named here.
+/// What a worker starts with. Its descriptors: its pulse, control listener, doorway's listener, then those
+/// named here.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Start {
     /// [`LINE_VERSION`] of the keeper.

@@ -8,12 +8,14 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use fw_engine::Tick;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::child::Worker;
 use super::setup::{self, GET_FEATURES, Setup};
 use super::{MESSAGE_MAX, START_MAX};
 use crate::serve::message::Message;
+use crate::worker::boot_time;
 
 /// One VMM: its connection, that to the worker, and what lies between.
 pub(super) struct Relay {
@@ -22,6 +24,7 @@ pub(super) struct Relay {
     setup: Setup,
     /// The request that was not answered yet. Nothing else passes meanwhile.
     asked: Option<Message>,
+    asked_at: Tick,
 }
 
 /// What became of a message.
@@ -39,7 +42,7 @@ impl Relay {
         vmm.set_read_timeout(Some(MESSAGE_MAX))?;
         vmm.set_write_timeout(Some(MESSAGE_MAX))?;
         let connection = handed(worker)?;
-        Ok(Self { vmm, worker: connection, setup: Setup::default(), asked: None })
+        Ok(Self { vmm, worker: connection, setup: Setup::default(), asked: None, asked_at: boot_time() })
     }
 
     /// Whether the VMM has gone away meanwhile.
@@ -52,6 +55,16 @@ impl Relay {
     /// Whether a request is under way.
     pub(super) const fn is_asking(&self) -> bool {
         self.asked.is_some()
+    }
+
+    /// Since when a request is under way.
+    pub(super) fn asks_since(&self) -> Option<Tick> {
+        self.is_asking().then_some(self.asked_at)
+    }
+
+    /// Where it shows that the guest waits.
+    pub(super) fn kicks(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.setup.kicks()
     }
 
     /// What is waited for, both ends: the VMM is not read while a request is under way.
@@ -72,7 +85,7 @@ impl Relay {
                 log::warn!("a message was not carried to the worker: {error}");
             }
             if self.setup.is_answered(&message) {
-                self.asked = Some(message);
+                (self.asked, self.asked_at) = (Some(message), boot_time());
             } else {
                 self.setup.note(message, None)?;
             }
@@ -126,6 +139,7 @@ impl Relay {
         }
         if let Some(asked) = &self.asked {
             asked.send(&connection)?;
+            self.asked_at = boot_time();
         }
         self.worker = connection;
         self.setup.wake();

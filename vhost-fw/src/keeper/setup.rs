@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use crate::serve::message::Message;
@@ -157,6 +158,12 @@ impl Setup {
             self.rings.iter().filter(move |((_, request), _)| *request == kind).map(|(_, message)| message)
         });
         once.chain(&self.memory).chain(&self.log).chain(rings)
+    }
+
+    /// What the guest kicks its rings with.
+    pub(super) fn kicks(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let kicks = self.rings.iter().filter(|((_, request), _)| *request == SET_VRING_KICK);
+        kicks.flat_map(|(_, message)| message.descriptors()).map(AsFd::as_fd)
     }
 
     /// Looks into every ring once, on both sides: the worker that died may have been about to say something.

@@ -19,7 +19,7 @@ use super::{RunError, Settled, close_sandbox, doing, load_rules, uplink_file};
 use crate::config::DeviceConfig;
 use crate::control::{self, ControlError};
 use crate::handover::load_secret;
-use crate::keeper::{Keeper, Over, rules};
+use crate::keeper::{Keeper, Over, Watch, rules};
 use crate::serve::{door_of, first_to_close};
 use crate::uplink::{self, UplinkError};
 use crate::worker::boot_time;
@@ -32,13 +32,13 @@ pub fn keep(config: &DeviceConfig) -> Result<u8, RunError> {
     let settled = Settled::new(config, load_rules(config)?, None)?;
     let key = config.state_key.as_deref().map(load_secret).transpose()?;
     control::block_signals().map_err(doing("blocking signals"))?;
-    let bind = || control::bind(&settled.control);
-    let (control, _control_file) = once_free(bind, |error| matches!(error, ControlError::InUse(_)))?;
+    let bind = |path| once_free(|| control::bind(path), |error| matches!(error, ControlError::InUse(_)));
+    let (control, _control_file) = bind(&settled.control)?;
     let hold = || uplink::hold(&config.uplink, &settled.nic, config.mtu);
     let held = once_free(hold, |error| matches!(error, UplinkError::Busy(_) | UplinkError::SocketInUse(_)))?;
     let _uplink_file = uplink_file(config)?;
-    let (vmms, _socket_file) = control::bind(&config.socket)?;
-    let (door, _door_file) = control::bind(&door_of(&settled.control))?;
+    let (vmms, _socket_file) = bind(&config.socket)?;
+    let (door, _door_file) = bind(&door_of(&settled.control))?;
     let written = settled.rules.as_ref().map(|rules| rules::write_down(rules.rules(), boot_time()));
     if let Some(copies) = copies_of(config, &settled.nic) {
         make_folder(&copies).map_err(doing(&copies.display().to_string()))?;
@@ -61,6 +61,7 @@ pub fn keep(config: &DeviceConfig) -> Result<u8, RunError> {
         rules: written.transpose().map_err(doing("writing the rules down"))?,
         signals: signals.map_err(|error| doing("making a signalfd")(error.into()))?,
         asker: None,
+        watch: Watch::new(boot_time()),
         pause: Duration::ZERO,
     };
     match keeper.serve().map_err(doing("keeping"))? {

@@ -32,6 +32,7 @@ pub(super) fn copies_of(config: &DeviceConfig, nic: &NicId) -> Option<PathBuf> {
 /// What a keeper gives.
 pub(super) struct Kept {
     line: Line,
+    pulse: OwnedFd,
     seal: Key,
     successor: bool,
     control: OwnedFd,
@@ -58,11 +59,11 @@ impl Kept {
         }
         let mut given = given.into_iter();
         let mut next = || given.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
-        let (control, door) = (next()?, next()?);
+        let (pulse, control, door) = (next()?, next()?, next()?);
         let uplink = Held { fd: if uplink { Some(next()?) } else { None }, mtu };
         let rules = if rules { Some(next()?) } else { None };
         let (key, seal) = (key.map(|secret| Key::new(&secret)), Key::new(&seal));
-        Ok(Self { line, seal, successor, control, door, uplink, rules, key })
+        Ok(Self { line, pulse, seal, successor, control, door, uplink, rules, key })
     }
 
     /// The device's parts, as if they had been opened here.
@@ -91,7 +92,13 @@ impl Kept {
             uplink: uplink::take(&config.uplink, self.uplink)?,
             engine,
             crash_copy,
-            vmm: Vmm::Kept(Keeper { line: self.line, seal: self.seal, successor: self.successor, next_copy }),
+            vmm: Vmm::Kept(Keeper {
+                line: self.line,
+                pulse: self.pulse.into(),
+                seal: self.seal,
+                successor: self.successor,
+                next_copy,
+            }),
             door: Doorway::inherited(UnixListener::from(self.door), door_of(&settled.control)),
             listener: UnixListener::from(self.control),
             control_file: None,

@@ -6,7 +6,9 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::thread;
 
 use conn_snapshot::Key;
 use fw_control::Reply;
@@ -23,9 +25,14 @@ use crate::keeper::rules::read_again;
 use crate::serve::Hear;
 use crate::worker::{Command, WorkerHandle, boot_time};
 
+/// It only reads, waits and writes.
+const PULSE_STACK: usize = 64 * 1024;
+
 /// The keeper as its worker sees it.
 pub(super) struct Keeper {
     pub(super) line: Line,
+    /// Where it asks whether the worker is there.
+    pub(super) pulse: UnixStream,
     /// What a table is sealed with between two workers.
     pub(super) seal: Key,
     /// Whether another worker serves, whose table this one will take.
@@ -60,7 +67,8 @@ impl Succession {
         control: Control,
         stop: EventFd,
     ) -> io::Result<Self> {
-        let Keeper { line, seal, successor, next_copy } = keeper;
+        let Keeper { line, pulse, seal, successor, next_copy } = keeper;
+        answer_while_alive(pulse, worker.clone())?;
         let between = Handover::new(HandoverOptions { key: seal, ..options }, worker.clone());
         let mut succession =
             Self { line, worker, between, abroad, gate, control: Some(control), stop, next_copy };
@@ -135,6 +143,20 @@ impl Succession {
             Ok(_) | Err(_) => Err("the rules in force are refused".to_owned()),
         }
     }
+}
+
+/// Answers each question once the data thread has answered one: whoever spins or stands answers none.
+fn answer_while_alive(mut pulse: UnixStream, worker: WorkerHandle) -> io::Result<()> {
+    let thread = thread::Builder::new().name("pulse".to_owned()).stack_size(PULSE_STACK);
+    let spawned = thread.spawn(move || {
+        let mut question = [0; 1];
+        while pulse.read_exact(&mut question).is_ok() && worker.rings_run().is_ok() {
+            if pulse.write_all(&question).is_err() {
+                return;
+            }
+        }
+    });
+    spawned.map(drop)
 }
 
 impl Hear for Succession {
