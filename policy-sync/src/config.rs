@@ -2,6 +2,8 @@
 //!
 //! Knows every flag of every verb. Never knows what is done with them.
 
+pub mod remote;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -24,6 +26,30 @@ pub enum Verb {
     Explain(ExplainArgs),
     /// What another policy would change, NIC by NIC.
     Diff(DiffArgs),
+    /// Keep the one policy, and bring every NIC to it through the hosts' agents.
+    Serve(remote::ServeArgs),
+    /// Keep this host's NICs at the policy that serve keeps.
+    Agent(remote::AgentArgs),
+    /// Get this host's agent its certificate, with a word from `host invite`.
+    Enrol(remote::EnrolArgs),
+    /// Change the policy, whole or not at all.
+    Apply(remote::ApplyArgs),
+    /// Show documents, NICs, rules and hosts.
+    Get(remote::GetArgs),
+    /// Who made which version, when and what for.
+    History(remote::HistoryArgs),
+    /// Make a new version that says what an older one said.
+    Rollback(remote::RollbackArgs),
+    /// A line for every new version.
+    Watch(remote::PlainArgs),
+    /// What on each host is not behind the firewall.
+    Coverage(remote::PlainArgs),
+    /// Who did what, and whether that log is whole.
+    Audit(remote::PlainArgs),
+    /// Let a host's agent in, or no more.
+    Host(remote::HostArgs),
+    /// Make or end tokens.
+    Token(remote::TokenArgs),
 }
 
 /// How results are written.

@@ -3,7 +3,17 @@
 //! Knows where policies are kept and how results are shown. Never decides what a rule means.
 #![forbid(unsafe_code)]
 
+mod agent;
+mod api;
+mod authority;
+mod client;
+mod compiled;
 pub mod config;
 pub mod files;
+mod link;
+mod plane;
+mod roles;
 pub mod rules_file;
+mod serve;
+mod store;
 pub mod verbs;

@@ -2,22 +2,43 @@
 //!
 //! Knows the verbs by their front doors. Never knows what happens behind one.
 
+use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
 use policy_sync::config::{Cli, Verb};
-use policy_sync::verbs::{compile, diff, explain};
+use policy_sync::verbs::{
+    apply, audit, compile, coverage, daemon, diff, explain, get, history, host, rollback, token, watch,
+};
 
 fn main() -> ExitCode {
-    let (mut out, mut notes) = (io::stdout().lock(), io::stderr().lock());
-    let ended = match Cli::parse().verb {
-        Verb::Compile(args) => compile::compile(&args, &mut out, &mut notes),
-        Verb::Explain(args) => explain::explain(&args, &mut out, &mut notes),
-        Verb::Diff(args) => diff::diff(&args, &mut out, &mut notes),
-    };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    // Unlocked: daemons log to the same place from other threads.
+    let (mut out, mut notes) = (io::stdout(), io::stderr());
+    let ended = run(Cli::parse().verb, &mut out, &mut notes);
     ended.unwrap_or_else(|error| {
         let _ = io::Write::write_fmt(&mut notes, format_args!("policy-sync: {error}\n"));
         ExitCode::from(2)
+    })
+}
+
+fn run(verb: Verb, out: &mut impl io::Write, notes: &mut impl io::Write) -> Result<ExitCode, Box<dyn Error>> {
+    Ok(match verb {
+        Verb::Compile(args) => compile::compile(&args, out, notes)?,
+        Verb::Explain(args) => explain::explain(&args, out, notes)?,
+        Verb::Diff(args) => diff::diff(&args, out, notes)?,
+        Verb::Serve(args) => daemon::serve(&args)?,
+        Verb::Agent(args) => daemon::agent(&args)?,
+        Verb::Enrol(args) => daemon::enrol(&args, out)?,
+        Verb::Apply(args) => apply::apply(&args, out)?,
+        Verb::Get(args) => get::get(&args, out)?,
+        Verb::History(args) => history::history(&args, out)?,
+        Verb::Rollback(args) => rollback::rollback(&args, out)?,
+        Verb::Watch(args) => watch::watch(&args, out)?,
+        Verb::Coverage(args) => coverage::coverage(&args, out)?,
+        Verb::Audit(args) => audit::audit(&args, out)?,
+        Verb::Host(args) => host::host(&args, out)?,
+        Verb::Token(args) => token::token(&args, out)?,
     })
 }

@@ -2,6 +2,17 @@
 //!
 //! Each knows its arguments and what it prints. None knows another.
 
+pub mod apply;
+pub mod asking;
+pub mod audit;
 pub mod compile;
+pub mod coverage;
+pub mod daemon;
 pub mod diff;
 pub mod explain;
+pub mod get;
+pub mod history;
+pub mod host;
+pub mod rollback;
+pub mod token;
+pub mod watch;
