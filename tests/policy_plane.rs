@@ -2,6 +2,7 @@
 //! middle of a change leaves no mixture behind.
 //!
 //! The real programs on sockets of their own; NICs without a VM are asked by `ctl explain`, which walks the frames' way.
+#![expect(clippy::unwrap_used, reason = "a panic here is the report")]
 
 use std::fs;
 use std::io::Write;
@@ -325,7 +326,11 @@ fn whoever_is_killed_leaves_no_mixture_and_all_converge() {
             _ => plane.nics.remove(0).kill(),
         }
         for nic in ["web-1", "app-1"] {
-            assert!(!(plane.passes(nic, 8080) && plane.passes(nic, 9090)), "{nic} enforces a mixture");
+            let before = plane.generation(nic);
+            let both = plane.passes(nic, 8080) && plane.passes(nic, 9090);
+            // Between the two questions one policy may follow the other.
+            let moved = plane.generation(nic) != before;
+            assert!(moved || !both, "{nic} enforces a mixture");
             assert!(!plane.passes(nic, 22), "{nic} is open");
         }
         applying.exit_code(PATIENCE);
