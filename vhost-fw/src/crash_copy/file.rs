@@ -14,6 +14,7 @@ use conn_snapshot::{Key, Record, RuleTag, SLOT_LEN, SavedSlot, SlotKey};
 use fw_engine::Tick;
 use fw_model::{HandoverId, NicId};
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
+use rustix::io::Errno;
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 
 use super::taken;
@@ -267,10 +268,13 @@ fn require_private(file: &File, path: &Path) -> Result<(), CrashCopyError> {
 /// Makes the file this process's alone. A process that was killed a moment ago may have it for a moment more.
 fn lock(file: &File, path: &Path) -> Result<(), CrashCopyError> {
     for _ in 0..LOCK_TRIES {
-        if flock(file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            return Ok(());
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => thread::sleep(LOCK_PAUSE),
+            Err(error) => {
+                return Err(CrashCopyError::Io { path: path.to_owned(), need: 0, source: error.into() });
+            }
         }
-        thread::sleep(LOCK_PAUSE);
     }
     Err(CrashCopyError::InUse(path.to_owned()))
 }

@@ -28,6 +28,7 @@ const STARTING: &[c_long] = &[
     libc::SYS_readlinkat,
     libc::SYS_mkdirat,
     libc::SYS_fallocate,
+    libc::SYS_flock,
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
     libc::SYS_getcwd,
