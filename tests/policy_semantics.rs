@@ -388,6 +388,22 @@ fn oversized_policies_are_refused_before_they_are_compiled() {
     }
 }
 
+/// The nearest name costs as much as all names: nobody pays for it where nothing is wrong, nor for what is not told.
+#[test]
+fn many_labels_are_read_in_no_time_right_or_wrong() {
+    let of = |name: &str| -> String {
+        (0..20_000).map(|number| format!("  {name}{number}: {{app: web}}\n")).collect()
+    };
+    let workloads: String = (0..20_000).map(|number| format!("  w{number}: {{tenant: red}}\n")).collect();
+    let head = format!(
+        "tenants: [red]\nworkloads:\n{workloads}---\ntenant: red\nlabel-keys: {{app: any}}\nlabels:\n"
+    );
+    let start = std::time::Instant::now();
+    compiled(&[&head, &of("w")]);
+    assert!(refused(&[&head, &of("v")]).contains("and 19800 more"));
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}
+
 #[test]
 fn deep_nesting_needs_no_deep_stack() {
     let chain: String =

@@ -93,6 +93,9 @@ impl Checker<'_> {
     }
 
     fn unknown<'n>(&mut self, what: &str, name: &str, known: impl Iterator<Item = &'n str>, place: Place) {
+        if self.findings.is_full() {
+            return self.findings.error(place, String::new());
+        }
         // Asking a million names takes longer than reading them helps.
         let known: Vec<&str> = known.take(1000).collect();
         self.findings.error(place, format!("there is no {what} `{name}`{}", suggestion(name, &known)));

@@ -95,6 +95,11 @@ impl Findings {
         }
     }
 
+    /// Whether no further message will be told: making one would be for nothing.
+    pub(crate) fn is_full(&self) -> bool {
+        self.list.len() >= TOLD_MAX
+    }
+
     /// Counts findings that nobody will read.
     pub(crate) fn add_untold(&mut self, more: usize) {
         self.more += more;

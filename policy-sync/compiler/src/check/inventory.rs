@@ -16,19 +16,16 @@ use crate::name::{Name, Owner};
 /// Puts what other documents say of workloads into them.
 pub(super) fn take_taggings(intent: &mut Intent, findings: &mut Findings) {
     let taggings = std::mem::take(&mut intent.taggings);
+    let files = intent.files.clone();
     for Tagging { workload: name, author, labels, facts, place } in taggings {
-        let known = intent.workloads.iter().filter(|(_, workload)| may_tag(&author, &workload.tenant));
-        let known: Vec<&str> = known.map(|(name, _)| name.as_str()).take(1000).collect();
-        let near = suggestion(name.as_str(), &known);
-        let files = intent.files.clone();
-        let Some(workload) =
-            intent.workloads.get_mut(&name).filter(|workload| may_tag(&author, &workload.tenant))
-        else {
-            let whose =
-                if author == Owner::Provider { String::new() } else { format!(" of tenant `{author}`") };
-            findings.error(place, format!("there is no workload `{name}`{whose}{near}"));
+        let found = intent.workloads.get(&name);
+        if !found.is_some_and(|found| may_tag(&author, &found.tenant)) {
+            let message =
+                if findings.is_full() { String::new() } else { no_workload(intent, &name, &author) };
+            findings.error(place, message);
             continue;
-        };
+        }
+        let Some(workload) = intent.workloads.get_mut(&name) else { continue };
         for (kind, tags, into) in
             [("label", labels, &mut workload.labels), ("fact", facts, &mut workload.facts)]
         {
@@ -46,6 +43,13 @@ pub(super) fn take_taggings(intent: &mut Intent, findings: &mut Findings) {
             }
         }
     }
+}
+
+fn no_workload(intent: &Intent, name: &Name, author: &Owner) -> String {
+    let known = intent.workloads.iter().filter(|(_, workload)| may_tag(author, &workload.tenant));
+    let known: Vec<&str> = known.map(|(name, _)| name.as_str()).take(1000).collect();
+    let whose = if *author == Owner::Provider { String::new() } else { format!(" of tenant `{author}`") };
+    format!("there is no workload `{name}`{whose}{}", suggestion(name.as_str(), &known))
 }
 
 fn may_tag(author: &Owner, tenant: &Name) -> bool {
