@@ -11,13 +11,14 @@
 use std::fs::{self, Permissions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use fw_tests::device::PLAIN;
 use fw_tests::firewall::{Firewall, Uplink};
 use fw_tests::guest::{Guest, Layout, PATIENCE, Vmm};
+use fw_tests::process::run;
 use fw_tests::wire::{self, Segment};
 use fw_tests::{places, program};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
@@ -44,7 +45,7 @@ impl Site {
             words.iter().map(|word| if *word == "STATE" { &state } else { *word }).collect();
         fs::create_dir(folder.path().join("bin")).unwrap();
         let program = folder.path().join("bin/vhost-fw");
-        fs::copy(program::vhost_fw(), &program).unwrap();
+        copy(&program::vhost_fw().display().to_string(), &program);
         let wire = folder.path().join("wire.sock");
         let (rules, uplink) = (places::rules("drop/drop", &[WEB]), Uplink::Unix(wire.clone()));
         let firewall = Firewall::start_as(&program, None, "web-1", &rules, uplink, &words, folder.path());
@@ -55,7 +56,7 @@ impl Site {
     /// Another file stands where the program was, as a package puts it there.
     fn replace(&self, by: &str) -> u64 {
         let new = self.folder.path().join("bin/new");
-        fs::copy(by, &new).unwrap();
+        copy(by, &new);
         fs::rename(&new, &self.program).unwrap();
         fs::metadata(&self.program).unwrap().ino()
     }
@@ -136,6 +137,12 @@ impl Site {
         let data = Segment { payload: 10, ..Segment::ack(1_001, 9_001) };
         ports.filter(|port| self.passes(guest, *port, &data)).count()
     }
+}
+
+/// By another process: a descriptor of ours that writes it would live on for a moment in whatever a neighbouring test
+/// starts, and a program that is written to cannot be started.
+fn copy(from: &str, to: &Path) {
+    run("cp", &[from, &to.display().to_string()]).unwrap();
 }
 
 const PORTS: std::ops::Range<u16> = 40_000..40_020;
