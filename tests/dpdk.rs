@@ -4,7 +4,6 @@
 //! frame by its rules, and let the frontend come again.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -45,11 +44,9 @@ const TESTS: &[Test] = &[
 ];
 
 fn main() -> ExitCode {
-    let mut report = Report::new(env::args().skip(1).collect());
-    if env::args().any(|word| word == "--list") {
-        report.list(TESTS.iter().map(|(name, _)| (*name).to_owned()));
+    let Some(mut report) = Report::asked(TESTS.iter().map(|(name, _)| *name)) else {
         return ExitCode::SUCCESS;
-    }
+    };
     if program::on_path("dpdk-testpmd").is_none() {
         for (name, _) in TESTS {
             report.ignore(name, "there is no dpdk-testpmd on this machine");

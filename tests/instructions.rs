@@ -18,19 +18,15 @@ use serde_json::Value;
 const BUDGETS: &[(&str, u64)] = &[("engine/hit-1k", 1_400), ("engine/miss-10k", 2_650)];
 
 fn main() -> ExitCode {
-    let mut report = Report::new(env::args().skip(1).collect());
-    let names = BUDGETS.iter().map(|(bench, _)| name(bench));
-    if env::args().any(|word| word == "--list") {
-        report.list(names);
-        return ExitCode::SUCCESS;
-    }
+    let names: Vec<String> = BUDGETS.iter().map(|(bench, _)| name(bench)).collect();
+    let Some(mut report) = Report::asked(names.iter().map(String::as_str)) else { return ExitCode::SUCCESS };
     let why_not = match program::on_path("valgrind") {
         _ if Size::asked() == Size::Fast => Some("an optimised build takes too long for --fast"),
         None => Some("there is no valgrind on this machine"),
         Some(_) => None,
     };
     if let Some(why) = why_not {
-        names.for_each(|name| report.ignore(&name, why));
+        names.iter().for_each(|name| report.ignore(name, why));
         return report.close();
     }
     let built = build();

@@ -1,26 +1,19 @@
 //! A keeper and its worker as the programs they are: the worker dies, and the VMM sees nothing of it.
 //!
 //! The guest and its VMM are played by hand, the wire is a socket of records, and no privilege is needed.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a panic here is the report"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a panic here is the report")]
 
 use std::fs::{self, Permissions};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use fw_tests::device::{CLOSED, PLAIN, RULES, dns, echo, udp};
+use fw_tests::far_end::FarEnd;
 use fw_tests::firewall::{Firewall, Uplink};
 use fw_tests::guest::{Descriptor, FRAMES, Guest, Layout, PATIENCE, RX, TX, Vmm};
 use fw_tests::places;
 use fw_tests::wire::{self, Segment};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, kill_process};
 use vhost::VhostBackend;
 use vhost::vhost_user::VhostUserFrontend;
@@ -28,8 +21,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 struct Site {
     firewall: Firewall,
-    wire: PathBuf,
-    peer: Option<OwnedFd>,
+    wire: FarEnd,
     _folder: tempfile::TempDir,
 }
 
@@ -49,7 +41,7 @@ impl Site {
         let words = if copies { &words[..] } else { &words[..1] };
         let firewall = Firewall::start_with("web-1", rules, uplink, words, folder.path());
         let firewall = firewall.unwrap_or_else(|error| panic!("{error:?}"));
-        Self { firewall, wire, peer: None, _folder: folder }
+        Self { firewall, wire: FarEnd::of(wire), _folder: folder }
     }
 
     fn boot(&self, vmm: Vmm) -> Guest {
@@ -70,7 +62,7 @@ impl Site {
     fn kill_worker(&mut self) -> Duration {
         let (before, begin) = (self.worker(), Instant::now());
         signal(before, Signal::KILL);
-        self.peer = None;
+        self.wire.let_go();
         self.wait(|site| site.firewall.stats().is_ok() && site.worker() != before);
         begin.elapsed()
     }
@@ -83,35 +75,16 @@ impl Site {
         }
     }
 
-    /// The far end of the wire; one that the last worker had is connected anew.
-    fn peer(&mut self) -> &OwnedFd {
-        let path = self.wire.clone();
-        self.peer.get_or_insert_with(|| connect(&path))
-    }
-
-    /// The next frame on the wire within `patience`.
-    fn arrives(&mut self, patience: Duration) -> Option<Vec<u8>> {
-        let end = Instant::now() + patience;
-        let mut record = vec![0; 70_000];
-        while Instant::now() < end {
-            match rustix::net::recv(self.peer(), record.as_mut_slice(), RecvFlags::DONTWAIT) {
-                Ok((_, length)) if length > 12 => return Some(record[12..length].to_vec()),
-                _ => thread::sleep(Duration::from_millis(1)),
-            }
-        }
-        None
-    }
-
     /// What is allowed passes both ways, and what is denied does not.
     fn all_is_well(&mut self, guest: &mut Guest) {
-        self.peer();
+        self.wire.connect();
         // The wire is looked at while the guest has room; until its peer is taken, frames find none there.
         guest.post_buffers(1, 2048).unwrap();
         let frame = dns(b"still here");
         let end = Instant::now() + 4 * PATIENCE;
         loop {
             guest.send(PLAIN, &frame, Layout::Linear).unwrap();
-            if let Some(seen) = self.arrives(Duration::from_millis(200)) {
+            if let Some(seen) = self.wire.take(Duration::from_millis(200)) {
                 assert_eq!(seen, frame, "what is denied never passes");
                 break;
             }
@@ -124,24 +97,15 @@ impl Site {
         }
         guest.send(PLAIN, &udp(true, 54, b"denied"), Layout::Linear).unwrap();
         guest.send(PLAIN, &frame, Layout::Linear).unwrap();
-        assert_eq!(self.arrives(PATIENCE), Some(frame));
+        assert_eq!(self.wire.take(PATIENCE), Some(frame));
         let frame = echo(b"and back");
-        let record = [&[0; 12], frame.as_slice()].concat();
-        rustix::net::send(self.peer(), &record, SendFlags::empty()).unwrap();
+        self.wire.put(&frame);
         assert_eq!(guest.receive().unwrap().1, frame);
     }
 
     fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.firewall.id())).unwrap().count()
     }
-}
-
-fn connect(path: &Path) -> OwnedFd {
-    let socket =
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-            .unwrap();
-    rustix::net::connect(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
-    socket
 }
 
 fn signal(process: u32, signal: Signal) {
@@ -202,7 +166,7 @@ fn a_request_is_answered_once_whatever_became_of_the_worker_that_had_it() {
             thread::sleep(Duration::from_millis(30));
             signal(worker, Signal::KILL);
         });
-        site.peer = None;
+        site.wire.let_go();
         // A request that nobody answers is over before its worker is.
         site.wait(|site| site.firewall.stats().is_ok() && site.worker() != worker);
         if name != "SET_VRING_ENABLE off" {
@@ -221,12 +185,12 @@ fn acknowledged_rules_outlive_their_worker() {
     for _ in 0..3 {
         site.kill_worker();
         assert_eq!(site.firewall.stats().unwrap()["generation"], 9);
-        site.peer();
+        site.wire.connect();
         for _ in 0..5 {
             guest.send(PLAIN, &dns(b"no more"), Layout::Linear).unwrap();
             guest.send(PLAIN, &udp(true, 54, b"denied"), Layout::Linear).unwrap();
         }
-        assert_eq!(site.arrives(Duration::from_millis(100)), None);
+        assert_eq!(site.wire.take(Duration::from_millis(100)), None);
         assert!(site.firewall.drops().unwrap().values().sum::<u64>() >= 10, "they were judged");
     }
 }
@@ -235,9 +199,9 @@ fn acknowledged_rules_outlive_their_worker() {
 fn passes(site: &mut Site, guest: &mut Guest, segment: &Segment) -> bool {
     let frame = wire::tcp(&places::guest(40_000), &places::peer(80), segment);
     (0..8).any(|_| {
-        site.peer();
+        site.wire.connect();
         guest.send(PLAIN, &frame, Layout::Linear).unwrap();
-        site.arrives(Duration::from_millis(300)).is_some()
+        site.wire.take(Duration::from_millis(300)).is_some()
     })
 }
 
@@ -248,8 +212,7 @@ fn conn_after_kills(copies: bool) -> bool {
     guest.post_buffers(16, 2048).unwrap();
     assert!(passes(&mut site, &mut guest, &Segment::syn(1_000)));
     let answer = Segment { syn: true, ..Segment::ack(9_000, 1_001) };
-    let record = [&[0; 12][..], &wire::tcp(&places::peer(80), &places::guest(40_000), &answer)].concat();
-    rustix::net::send(site.peer(), &record, SendFlags::empty()).unwrap();
+    site.wire.put(&wire::tcp(&places::peer(80), &places::guest(40_000), &answer));
     guest.receive().unwrap();
     assert!(passes(&mut site, &mut guest, &Segment::ack(1_001, 9_001)));
     // Older than windows may be in the copy.
@@ -279,7 +242,7 @@ fn keeper_and_worker_end_together() {
     site.firewall.kill();
     site.wait(|_| !is_alive(worker));
     site.firewall.revive().unwrap();
-    site.peer = None;
+    site.wire.let_go();
     let mut guest = guest.reconnect(&site.firewall.socket()).unwrap();
     site.all_is_well(&mut guest);
 }
@@ -322,7 +285,7 @@ fn a_worker_that_hangs_while_the_guest_waits_is_replaced() {
         signal(worker, Signal::STOP);
         let begin = Instant::now();
         kick(&mut guest);
-        site.peer = None;
+        site.wire.let_go();
         site.wait(|site| !is_alive(worker) && site.firewall.stats().is_ok());
         let took = begin.elapsed();
         assert!((Duration::from_secs(4)..Duration::from_secs(9)).contains(&took), "{took:?}");

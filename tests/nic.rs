@@ -38,19 +38,14 @@ const RULES: &str =
     "generation: 7\nnic: {id: web-1, mac: \"52:54:00:00:00:01\"}\ndefaults: {out: drop, in: drop}\n";
 
 fn main() -> ExitCode {
-    let lists = env::args().any(|word| word == "--list");
-    let entered = if lists {
-        Ok(())
-    } else if env::var_os(host::INSIDE).is_none() {
+    let Some(mut report) = Report::asked(TESTS.iter().map(|(name, _)| *name)) else {
+        return ExitCode::SUCCESS;
+    };
+    let entered = if env::var_os(host::INSIDE).is_none() {
         program::build().and_then(|()| host::enter(Stay::Ends))
     } else {
         ip("link add br0 type bridge").and_then(|_| ip("link add br1 type bridge")).map(drop)
     };
-    let mut report = Report::new(env::args().skip(1).collect());
-    if lists {
-        report.list(TESTS.iter().map(|(name, _)| (*name).to_owned()));
-        return ExitCode::SUCCESS;
-    }
     match entered {
         Err(why) => TESTS.iter().for_each(|(name, _)| report.ignore(name, &format!("{why:#}"))),
         Ok(()) => TESTS.iter().for_each(|(name, test)| report.run(name, test)),

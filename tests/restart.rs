@@ -3,48 +3,20 @@
 
 use std::fs;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use fw_tests::far_end::FarEnd;
 use fw_tests::firewall::{Firewall, Uplink};
 use fw_tests::guest::{Guest, Layout, Vmm};
 use fw_tests::places::{guest, peer, rules};
 use fw_tests::program;
 use fw_tests::wire::{self, Segment};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketType, connect, recv, send, socket,
-};
 
 const PLAIN: [u8; 12] = [0; 12];
 const WEB: &str = "id: web, direction: out, action: allow, protocol: tcp, ports: [80]";
 
-/// The network's end of a `unix:` uplink.
-struct Wire(rustix::fd::OwnedFd);
-
-impl Wire {
-    fn to(path: &Path) -> Self {
-        let fd = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
-        connect(&fd, &SocketAddrUnix::new(path).unwrap()).unwrap();
-        Self(fd)
-    }
-
-    fn put(&self, frame: &[u8]) {
-        send(&self.0, &[&PLAIN[..], frame].concat(), SendFlags::empty()).unwrap();
-    }
-
-    /// The next frame, if one comes soon.
-    fn take(&self) -> Option<Vec<u8>> {
-        let end = Instant::now() + Duration::from_millis(500);
-        let mut record = vec![0; 70_000];
-        while Instant::now() < end {
-            if let Ok((length, _)) = recv(&self.0, &mut record[..], RecvFlags::DONTWAIT) {
-                return Some(record[12..length].to_vec());
-            }
-            std::thread::yield_now();
-        }
-        None
-    }
-}
+/// How soon a frame comes that comes.
+const SOON: Duration = Duration::from_millis(500);
 
 fn killed_and_revived(state: bool) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
     program::build().unwrap();
@@ -58,29 +30,31 @@ fn killed_and_revived(state: bool) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
         Firewall::start_with("web-1", &text, Uplink::Unix(path.clone()), words, folder.path()).unwrap();
     let mut vm = Guest::boot(&firewall.socket(), Vmm::Qemu, &[]).unwrap();
     vm.post_buffers(16, 2048).unwrap();
-    let net = Wire::to(&path);
+    let mut net = FarEnd::of(path);
+    net.connect();
     let (client, server) = (guest(40_000), peer(80));
     // A guest sends again what is not answered: the uplink may not have heard of its new peer yet.
-    let out = |vm: &mut Guest, net: &Wire, segment: &Segment| {
+    let out = |vm: &mut Guest, net: &mut FarEnd, segment: &Segment| {
         (0..5).find_map(|_| {
             vm.send(PLAIN, &wire::tcp(&client, &server, segment), Layout::Linear).unwrap();
-            net.take()
+            net.take(SOON)
         })
     };
-    assert!(out(&mut vm, &net, &Segment::syn(1_000)).is_some());
+    assert!(out(&mut vm, &mut net, &Segment::syn(1_000)).is_some());
     net.put(&wire::tcp(&server, &client, &Segment { syn: true, ..Segment::ack(9_000, 1_001) }));
     vm.receive().unwrap();
-    assert!(out(&mut vm, &net, &Segment::ack(1_001, 9_001)).is_some());
+    assert!(out(&mut vm, &mut net, &Segment::ack(1_001, 9_001)).is_some());
     // Older than windows may be in the copy.
     std::thread::sleep(Duration::from_millis(250));
     firewall.revive().unwrap();
     let mut vm = vm.reconnect(&firewall.socket()).unwrap();
-    let net = Wire::to(&path);
-    let goes_on = out(&mut vm, &net, &Segment { payload: 10, ..Segment::ack(1_001, 9_001) });
+    net.let_go();
+    net.connect();
+    let goes_on = out(&mut vm, &mut net, &Segment { payload: 10, ..Segment::ack(1_001, 9_001) });
     let stranger = wire::tcp(&guest(40_001), &server, &Segment { payload: 10, ..Segment::ack(1_001, 9_001) });
     vm.send(PLAIN, &stranger, Layout::Linear).unwrap();
     let is_strangers = |frame: &Vec<u8>| frame.get(34..36) == Some(&40_001_u16.to_be_bytes()[..]);
-    (goes_on, std::iter::from_fn(|| net.take()).find(is_strangers))
+    (goes_on, std::iter::from_fn(|| net.take(SOON)).find(is_strangers))
 }
 
 #[test]

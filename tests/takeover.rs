@@ -27,12 +27,9 @@ const STEPS: &[Step] = &[
 ];
 
 fn main() -> ExitCode {
-    let is_list = env::args().any(|word| word == "--list");
-    let mut report = Report::new(env::args().skip(1).collect());
-    if is_list {
-        report.list(STEPS.iter().map(|(name, _)| (*name).to_owned()));
+    let Some(mut report) = Report::asked(STEPS.iter().map(|(name, _)| *name)) else {
         return ExitCode::SUCCESS;
-    }
+    };
     match ground() {
         Ok(()) => STEPS.iter().for_each(|(name, step)| report.run(name, step)),
         Err(why) => {

@@ -58,19 +58,14 @@ const TESTS: &[Test] = &[
 ];
 
 fn main() -> ExitCode {
-    let lists = env::args().any(|word| word == "--list");
-    let entered = if lists {
-        Ok(())
-    } else if env::var_os(host::INSIDE).is_none() {
+    let Some(mut report) = Report::asked(TESTS.iter().map(|(name, _)| *name)) else {
+        return ExitCode::SUCCESS;
+    };
+    let entered = if env::var_os(host::INSIDE).is_none() {
         program::build().and_then(|()| host::enter(Stay::Ends))
     } else {
         Ok(())
     };
-    let mut report = Report::new(env::args().skip(1).collect());
-    if lists {
-        report.list(TESTS.iter().map(|(name, _)| (*name).to_owned()));
-        return ExitCode::SUCCESS;
-    }
     match entered {
         Err(why) => TESTS.iter().for_each(|(name, _)| report.ignore(name, &format!("{why:#}"))),
         Ok(()) => match Rig::make() {

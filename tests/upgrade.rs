@@ -9,19 +9,18 @@
 )]
 
 use std::fs::{self, Permissions};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use fw_tests::device::PLAIN;
+use fw_tests::far_end::FarEnd;
 use fw_tests::firewall::{Firewall, Uplink};
 use fw_tests::guest::{Guest, Layout, PATIENCE, Vmm};
 use fw_tests::process::run;
 use fw_tests::wire::{self, Segment};
 use fw_tests::{places, program};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, kill_process};
 use vhost::VhostBackend;
 
@@ -30,8 +29,7 @@ const WEB: &str = "id: web, direction: out, action: allow, protocol: tcp, ports:
 struct Site {
     firewall: Firewall,
     program: PathBuf,
-    wire: PathBuf,
-    peer: Option<OwnedFd>,
+    wire: FarEnd,
     folder: tempfile::TempDir,
 }
 
@@ -50,7 +48,7 @@ impl Site {
         let (rules, uplink) = (places::rules("drop/drop", &[WEB]), Uplink::Unix(wire.clone()));
         let firewall = Firewall::start_as(&program, None, "web-1", &rules, uplink, &words, folder.path());
         let firewall = firewall.unwrap_or_else(|error| panic!("{error:?}"));
-        Self { firewall, program, wire, peer: None, folder }
+        Self { firewall, program, wire: FarEnd::of(wire), folder }
     }
 
     /// Another file stands where the program was, as a package puts it there.
@@ -68,7 +66,7 @@ impl Site {
     fn upgrade(&mut self) -> Result<(), String> {
         let upgraded = self.firewall.ctl(&["upgrade"]);
         // A peer of the wire was the old worker's.
-        self.peer = None;
+        self.wire.let_go();
         upgraded.map(drop).map_err(|error| format!("{error:#}"))
     }
 
@@ -85,35 +83,13 @@ impl Site {
         fs::metadata(format!("/proc/{}/exe", self.worker())).unwrap().ino()
     }
 
-    fn peer(&mut self) -> &OwnedFd {
-        let path = self.wire.clone();
-        self.peer.get_or_insert_with(|| {
-            let kind = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
-            let socket = rustix::net::socket_with(AddressFamily::UNIX, kind.0, kind.1, None).unwrap();
-            rustix::net::connect(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
-            socket
-        })
-    }
-
-    fn arrives(&mut self, patience: Duration) -> Option<Vec<u8>> {
-        let end = Instant::now() + patience;
-        let mut record = vec![0; 70_000];
-        while Instant::now() < end {
-            match rustix::net::recv(self.peer(), record.as_mut_slice(), RecvFlags::DONTWAIT) {
-                Ok((_, length)) if length > 12 => return Some(record[12..length].to_vec()),
-                _ => thread::sleep(Duration::from_millis(1)),
-            }
-        }
-        None
-    }
-
     /// Whether a segment of the guest's conn gets out; a guest sends again what is not answered.
     fn passes(&mut self, guest: &mut Guest, port: u16, segment: &Segment) -> bool {
         let frame = wire::tcp(&places::guest(port), &places::peer(80), segment);
         (0..6).any(|_| {
-            self.peer();
+            self.wire.connect();
             guest.send(PLAIN, &frame, Layout::Linear).unwrap();
-            self.arrives(Duration::from_millis(200)).is_some()
+            self.wire.take(Duration::from_millis(200)).is_some()
         })
     }
 
@@ -124,8 +100,7 @@ impl Site {
         for port in ports {
             assert!(self.passes(&mut guest, port, &Segment::syn(1_000)));
             let answer = Segment { syn: true, ..Segment::ack(9_000, 1_001) };
-            let frame = wire::tcp(&places::peer(80), &places::guest(port), &answer);
-            rustix::net::send(self.peer(), &[&[0; 12][..], &frame].concat(), SendFlags::empty()).unwrap();
+            self.wire.put(&wire::tcp(&places::peer(80), &places::guest(port), &answer));
             guest.receive().unwrap();
             assert!(self.passes(&mut guest, port, &Segment::ack(1_001, 9_001)));
         }
@@ -211,7 +186,7 @@ fn the_crash_copy_is_the_new_ones_from_then_on() {
     thread::sleep(Duration::from_millis(250));
     let worker = site.worker();
     kill_process(Pid::from_raw(i32::try_from(worker).unwrap()).unwrap(), Signal::KILL).unwrap();
-    site.peer = None;
+    site.wire.let_go();
     let end = Instant::now() + 4 * PATIENCE;
     while site.firewall.stats().is_err() {
         assert!(Instant::now() < end, "{}", site.firewall.log_tail());

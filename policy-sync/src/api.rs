@@ -17,7 +17,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use utoipa::OpenApi;
 
-use crate::plane::{Plane, now_ms};
+use crate::clock::now_ms;
+use crate::plane::Plane;
 use crate::roles::{Grant, Role, code_of};
 pub(crate) use problem::Problem;
 

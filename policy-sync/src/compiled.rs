@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use fw_control::age;
 use fw_model::{NicId, RuleSet};
 use policy_compiler::{Author, Diagnostic, PROVIDER, Refusal, Severity, Source};
 
@@ -143,10 +144,7 @@ impl NicWanted {
     /// The rules as they are at `now_ms`: what expires has that much less life.
     pub(crate) fn at(&self, now_ms: i64) -> RuleSet {
         let mut rules = RuleSet::clone(&self.rules);
-        let age = u64::try_from(now_ms.saturating_sub(self.made_ms)).unwrap_or(0);
-        for rule in &mut rules.rules {
-            rule.expires_in_ms = rule.expires_in_ms.map(|left| left.saturating_sub(age));
-        }
+        age(&mut rules, u64::try_from(now_ms.saturating_sub(self.made_ms)).unwrap_or(0));
         rules
     }
 }

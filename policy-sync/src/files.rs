@@ -1,14 +1,15 @@
 //! Policies in files and folders.
 //!
-//! Knows paths and the clock. Never knows what a document says.
+//! Knows paths. Never knows what a document says.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use fw_document::text_of;
 use policy_compiler::{Author, Compiled, Source, compile, read};
+
+use crate::clock::now_ms;
 
 /// Most files of one policy.
 const FILES_MAX: usize = 10_000;
@@ -44,13 +45,6 @@ pub enum PolicyError {
     /// Something was asked for that is not there.
     #[error("{0}")]
     Unknown(String),
-}
-
-/// Milliseconds since 1970.
-#[must_use]
-pub fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Reads and compiles the policy in `paths`, on the provider's behalf.

@@ -7,6 +7,7 @@ mod agent;
 mod api;
 mod authority;
 mod client;
+mod clock;
 mod compiled;
 pub mod config;
 pub mod files;

@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::authority::{self, Authority, AuthorityError};
+use crate::clock::now_ms;
 use crate::compiled::{Step, Wanted, compile, recompile};
 use crate::roles::{Grant, Host, code_of, new_secret};
 use crate::store::{Change, DOCUMENT_MAX, DOCUMENTS_MAX, Documents, Key, Store, StoreError};
@@ -260,9 +261,4 @@ fn change(base: u64, who: &str, note: &str, documents: &Documents, step: &Step, 
         nics_gone: step.gone.iter().map(ToString::to_string).collect(),
         at_ms,
     }
-}
-
-/// The moment, milliseconds since 1970.
-pub(crate) fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }

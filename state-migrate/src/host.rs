@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fw_control::{Line, Reply, Request, Terms};
-use fw_model::NicId;
+use fw_model::{NicId, Stats};
 
 /// A NIC answers at once; one that exports a million conns takes a moment.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -91,28 +91,21 @@ impl Nic {
 
 /// That a NIC has done it.
 pub(crate) fn done(name: &str, reply: Reply) -> Result<(), NicError> {
-    match reply {
-        Reply::Done => Ok(()),
-        Reply::Refused(why) => Err(NicError::Refused(name.to_owned(), why)),
-        Reply::Enforced(_)
-        | Reply::Stats(_)
-        | Reply::Conns(_)
-        | Reply::Killed(_)
-        | Reply::Explanation(_)
-        | Reply::Terms(_) => Err(NicError::Other(name.to_owned())),
-    }
+    if matches!(reply, Reply::Done) { Ok(()) } else { Err(otherwise(name, reply)) }
 }
 
 /// A NIC's terms.
 pub(crate) fn terms(name: &str, reply: Reply) -> Result<Terms, NicError> {
-    match reply {
-        Reply::Terms(terms) => Ok(*terms),
-        Reply::Refused(why) => Err(NicError::Refused(name.to_owned(), why)),
-        Reply::Enforced(_)
-        | Reply::Stats(_)
-        | Reply::Conns(_)
-        | Reply::Killed(_)
-        | Reply::Explanation(_)
-        | Reply::Done => Err(NicError::Other(name.to_owned())),
-    }
+    if let Reply::Terms(terms) = reply { Ok(*terms) } else { Err(otherwise(name, reply)) }
+}
+
+/// What a NIC counts.
+pub(crate) fn stats(name: &str, reply: Reply) -> Result<Stats, NicError> {
+    if let Reply::Stats(stats) = reply { Ok(*stats) } else { Err(otherwise(name, reply)) }
+}
+
+/// An answer that was not hoped for.
+fn otherwise(name: &str, reply: Reply) -> NicError {
+    let name = name.to_owned();
+    if let Reply::Refused(why) = reply { NicError::Refused(name, why) } else { NicError::Other(name) }
 }

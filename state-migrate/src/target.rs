@@ -52,16 +52,8 @@ impl<'a> Target<'a> {
     }
 
     pub(crate) fn stats(&mut self, nic: &NicId) -> Result<Stats, TargetError> {
-        match self.nic(nic, Request::Stats)? {
-            Reply::Stats(stats) => Ok(*stats),
-            Reply::Enforced(_)
-            | Reply::Conns(_)
-            | Reply::Killed(_)
-            | Reply::Explanation(_)
-            | Reply::Terms(_)
-            | Reply::Done
-            | Reply::Refused(_) => Err(TargetError::Other),
-        }
+        let reply = self.nic(nic, Request::Stats)?;
+        Ok(host::stats(nic.as_str(), reply)?)
     }
 
     pub(crate) fn tell(&mut self, nic: &NicId, request: Request) -> Result<(), TargetError> {

@@ -320,3 +320,9 @@ pub fn dns(payload: &[u8]) -> Vec<u8> {
 pub fn echo(payload: &[u8]) -> Vec<u8> {
     udp(false, 7, payload)
 }
+
+/// So many bytes to be known again.
+#[must_use]
+pub fn payload(length: usize) -> Vec<u8> {
+    (0..length).map(|at| u8::try_from(at % 253).unwrap()).collect()
+}

@@ -8,6 +8,7 @@ pub mod cases;
 pub mod claim;
 pub mod counting;
 pub mod device;
+pub mod far_end;
 pub mod firewall;
 pub mod fuzzing;
 pub mod guest;

@@ -3,6 +3,7 @@
 //! For tests that bring their own harness, because they need namespaces or share guests. It may know names and
 //! outcomes. It must never run anything but what it is given.
 
+use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -19,18 +20,18 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report on the tests whose names hold one of the words in `arguments`; on all if there is none.
+    /// A report on what the command line asks for: the tests whose names hold one of its words, all if there is none. With
+    /// `--list` only `names` are printed, and there is nothing to report.
     #[must_use]
-    pub fn new(arguments: Vec<String>) -> Self {
-        let wanted = arguments.into_iter().filter(|word| !word.starts_with('-')).collect();
-        Self { wanted, passed: 0, failed: 0, ignored: 0, start: Instant::now() }
-    }
-
-    /// Prints the names of all tests.
-    pub fn list(&self, names: impl IntoIterator<Item = String>) {
-        for name in names {
-            self.say(&format!("{name}: test"));
+    pub fn asked<'n>(names: impl IntoIterator<Item = &'n str>) -> Option<Self> {
+        let words: Vec<String> = env::args().skip(1).collect();
+        let lists = words.iter().any(|word| word == "--list");
+        let wanted = words.into_iter().filter(|word| !word.starts_with('-')).collect();
+        let report = Self { wanted, passed: 0, failed: 0, ignored: 0, start: Instant::now() };
+        if lists {
+            names.into_iter().for_each(|name| report.say(&format!("{name}: test")));
         }
+        (!lists).then_some(report)
     }
 
     /// Whether the test of this name was asked for.

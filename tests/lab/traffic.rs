@@ -7,6 +7,7 @@ pub(crate) mod denied;
 pub(crate) mod peer;
 pub(crate) mod pulse;
 pub(crate) mod shell;
+pub(crate) mod talks;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};

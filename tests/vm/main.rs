@@ -19,19 +19,16 @@ mod rules;
 mod steps;
 
 fn main() -> ExitCode {
+    let names: Vec<String> = names().collect();
+    let Some(mut report) = Report::asked(names.iter().map(String::as_str)) else { return ExitCode::SUCCESS };
     // The switch's rung needs no namespace, but losing one hurts nobody: all rungs share the one entered here.
-    let bridge = if env::var_os(host::INSIDE).is_none() && !asks_for_list() {
+    let bridge = if env::var_os(host::INSIDE).is_none() {
         // The image needs the network that the namespaces will not have; if it fails it says so below.
         let _ = Image::ensure();
         program::build().and_then(|()| host::enter(Stay::Ends)).map_err(|why| format!("{why:#}"))
     } else {
         Ok(())
     };
-    let mut report = Report::new(env::args().skip(1).collect());
-    if asks_for_list() {
-        report.list(names());
-        return ExitCode::SUCCESS;
-    }
     if let Err(why) = everything(&mut report, bridge) {
         report.note("the laboratory", &Err(why));
     }
@@ -45,10 +42,6 @@ fn names() -> impl Iterator<Item = String> {
 
 fn name(wing: &str, step: &steps::Step) -> String {
     format!("{wing}::{}", step.name)
-}
-
-fn asks_for_list() -> bool {
-    env::args().any(|word| word == "--list")
 }
 
 fn everything(report: &mut Report, bridge: Result<(), String>) -> Result<()> {

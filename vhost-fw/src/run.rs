@@ -38,7 +38,7 @@ use crate::worker::{WorkerGone, boot_time};
 pub use check::check;
 pub use keep::keep;
 use kept::Kept;
-use running::{Gate, Running};
+use running::Running;
 use succession::{Keeper, Succession};
 
 /// Most open descriptors: a guest's memory regions, rings, sockets.
@@ -140,18 +140,18 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
     });
     let device = device.map_err(doing("starting the data thread"))?;
     sandbox.enter_control_thread().map_err(doing("closing the control thread's sandbox"))?;
-    let gate = Gate::default();
     let mut nic = Running {
         worker: device.worker(),
         handover: device.handover(),
         keeper: None,
         readiness,
-        gate: gate.clone(),
+        standing: Mutex::default(),
         in_force: Mutex::default(),
     };
     if let Vmm::Kept(keeper) = &vmm {
         nic.keeper = Some(keeper.line.try_clone().map_err(doing("holding the keeper's line"))?);
     }
+    let nic = Arc::new(nic);
     if let Some(rules) = settled.rules {
         // Nobody serves frames yet, so none was judged without rules.
         let generation = rules.rules().generation;
@@ -162,15 +162,15 @@ pub fn run(config: &DeviceConfig) -> Result<(), RunError> {
     }
     let stop = EventFd::new(EFD_NONBLOCK).map_err(doing("making an eventfd"))?;
     let told = stop.try_clone().map_err(doing("making an eventfd"))?;
-    let control = Control::new(settled.nic.clone(), Box::new(nic), listener, config.rules.clone(), told);
+    let asked = Box::new(Arc::clone(&nic));
+    let control = Control::new(settled.nic.clone(), asked, listener, config.rules.clone(), told);
     let control = control.map_err(doing("starting the control thread"))?;
     let served = match vmm {
         Vmm::Kept(keeper) => {
             let line = keeper.line.try_clone().map_err(doing("holding the keeper's line"))?;
             let options = handover_options(config, &settled.nic, keeper.seal.clone());
             let told = stop.try_clone().map_err(doing("making an eventfd"))?;
-            let (worker, abroad) = (device.worker(), device.handover());
-            let begun = Succession::begin(keeper, worker, options, abroad, gate, control, told);
+            let begun = Succession::begin(keeper, nic, options, control, told);
             device.serve_kept(&line, &mut begun.map_err(doing("telling the keeper"))?, door, &stop)
         }
         Vmm::Listening(socket) => {

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use fw_control::Reply;
 use fw_engine::{Answers, Engine, PreparedRules, Tick};
-use fw_model::{Arrived, ConnFilter, Probe};
+use fw_model::{Arrived, ConnFilter, HandoverId, Probe};
 use vmm_sys_util::epoll::EpollEvent;
 
 use crate::crash_copy::CrashCopy;
@@ -167,7 +167,7 @@ pub(crate) struct Worker {
     announcer: Announcer,
     crash_copy: Option<Box<CrashCopy>>,
     /// A table that came ahead of its VM and is not handed over yet: none of its conns speaks.
-    staged: Option<u64>,
+    staged: Option<HandoverId>,
     /// The last table that was handed over.
     arrived: Option<Arrived>,
     rest: Rest,

@@ -8,13 +8,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fw_control::SetChange;
+use fw_control::{SetChange, age};
 use fw_model::{AddressSet, Member, NicId, RuleSet, SetName};
 use serde::{Deserialize, Serialize};
 
 use crate::authority::write_whole;
+use crate::clock::now_ms;
 use crate::link::wire;
-use crate::plane::now_ms;
 use crate::roles::new_secret;
 
 /// What serve last said about this host's NICs.
@@ -104,12 +104,8 @@ impl Kept {
         for name in &kept.sets {
             rules.address_sets.insert(name.clone(), Arc::clone(self.sets.get(name)?));
         }
-        let age = now_ms().saturating_sub(kept.heard_ms);
-        for rule in &mut rules.rules {
-            // A clock that went back must not make a rule live longer: then it is over.
-            rule.expires_in_ms =
-                rule.expires_in_ms.map(|left| u64::try_from(age).map_or(0, |age| left.saturating_sub(age)));
-        }
+        // A clock that went back must not make a rule live longer: then it is over.
+        age(&mut rules, u64::try_from(now_ms().saturating_sub(kept.heard_ms)).unwrap_or(u64::MAX));
         Some(rules)
     }
 

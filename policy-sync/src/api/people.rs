@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::documents::key;
 use super::{Caller, Problem, Served, blocking};
-use crate::plane::now_ms;
+use crate::clock::now_ms;
 use crate::roles::{Grant, Role};
 
 /// A token to be made.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::documents::need_everything;
 use super::{Caller, Problem, Served, blocking};
-use crate::plane::now_ms;
+use crate::clock::now_ms;
 use crate::plane::realized::NicRealized;
 use crate::roles::Role;
 use crate::store::{Version, first_broken};

@@ -16,8 +16,9 @@ use tonic::{Request, Response, Status, Streaming};
 use super::wire::link_server::Link;
 use super::wire::{Certificate, NicState, Order, RenewRequest, Report, report};
 use super::{MESSAGE_MAX, Told};
+use crate::clock::now_ms;
+use crate::plane::Plane;
 use crate::plane::realized::NicRealized;
-use crate::plane::{Plane, now_ms};
 use crate::roles::Host;
 
 /// How often an agent hears from serve, whatever happens.

@@ -9,8 +9,9 @@ use std::process::ExitCode;
 use fw_model::{NicId, RuleSet};
 use serde_json::json;
 
+use crate::clock::now_ms;
 use crate::config::{CompileArgs, Form};
-use crate::files::{PolicyError, load, now_ms};
+use crate::files::{PolicyError, load};
 use crate::rules_file::rules_file;
 
 /// Runs the verb: warnings to `notes`, the result to `out`. 0, or 1 where a warning counts as an error.

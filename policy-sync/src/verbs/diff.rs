@@ -9,8 +9,9 @@ use fw_model::Member;
 use policy_compiler::{NicDiff, PolicyDiff, RuleChange, SetDelta};
 use serde_json::{Value, json};
 
+use crate::clock::now_ms;
 use crate::config::{DiffArgs, Form};
-use crate::files::{PolicyError, load, now_ms};
+use crate::files::{PolicyError, load};
 use crate::rules_file::rule;
 
 /// Most addresses of a set that are written out for people.

@@ -180,7 +180,9 @@ fn answer(stream: &mut impl Read) -> std::io::Result<(u16, Vec<u8>)> {
             let length =
                 length.and_then(|header| std::str::from_utf8(header.value).ok()?.trim().parse().ok());
             let mut body = bytes.split_off(start);
-            let missing = length.unwrap_or(0_u64).saturating_sub(u64::try_from(body.len()).unwrap_or(0));
+            let length = length.unwrap_or(0_usize);
+            body.truncate(length);
+            let missing = u64::try_from(length - body.len()).unwrap_or(u64::MAX);
             (&mut input).take(missing).read_to_end(&mut body)?;
             return Ok((status, body));
         }

@@ -132,7 +132,7 @@ impl Site<'_> {
         self.revive(victim)?;
         let moved = self.settle(&mut there, arriving, &moving)?;
         let before = self.passed_elsewhere()?;
-        let lost = self.idle.exchange();
+        let lost = self.talks.ask_idle();
         Ok(Aborted {
             exit,
             said: said().lines().last().unwrap_or_default().to_owned(),

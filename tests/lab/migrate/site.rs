@@ -5,13 +5,12 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::UdpSocket;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::hosts::{self, HOSTS};
@@ -19,13 +18,12 @@ use super::monitor::Monitor;
 use super::mover::{self, Mover};
 use super::{Behind, By, Options, progress};
 use crate::firewall::{Firewall, Uplink};
-use crate::host::{BRIDGE, HOST_V4};
+use crate::host::BRIDGE;
 use crate::image::Image;
 use crate::rung::{Rung, Vmm};
 use crate::traffic::denied::CLOSED;
-use crate::traffic::peer::Conns;
 use crate::traffic::shell::{self, ECHO, GUEST};
-use crate::traffic::{Busy, Ends};
+use crate::traffic::talks::{Asked, Talks};
 use crate::vm::{Moving, Spec, Vm, Wire};
 
 const MAC: &str = "52:54:00:00:00:01";
@@ -63,11 +61,7 @@ pub struct Site<'a> {
     pub(super) orders: String,
     pub(super) monitor: Monitor,
     pub(super) mover: Option<Mover>,
-    pub(super) idle: Conns,
-    chatty: Conns,
-    flow: UdpSocket,
-    flow_lives: bool,
-    patience: Duration,
+    pub(super) talks: Talks,
 }
 
 /// What one move came to.
@@ -113,38 +107,13 @@ impl<'a> Site<'a> {
             By::Vmm => None,
             By::StateMigrate => Some(Mover::start(folder)?),
         };
-        let flow = shell::open_flow(&mut vm)?;
-        let patience = options.behind.patience();
-        let (idle, chatty) = (Conns::new(patience), Conns::new(patience));
-        let mut site = Self {
-            rung,
-            image,
-            folder,
-            firewalls,
-            at: 0,
-            moves: 0,
-            vm,
-            orders: mover::orders(&rung.vmm, &moving),
-            monitor,
-            mover,
-            idle,
-            chatty,
-            flow,
-            flow_lives: true,
-            patience,
-        };
-        shell::watch(&mut site.vm)?;
-        site.connect(options.conns)?;
-        Ok(site)
-    }
-
-    /// Most conns are opened to the guest, some by it.
-    fn connect(&mut self, count: usize) -> Result<()> {
-        let by_guest = shell::open_conns(&mut self.vm, &mut self.idle, count)?;
-        self.chatty = self.idle.part(CHATTY);
-        let chatty = self.chatty.len();
-        progress(&format!("{count} conns are established, {by_guest} by the guest; {chatty} are chatty"));
-        Ok(())
+        shell::watch(&mut vm)?;
+        let conns = options.conns;
+        let talks = Talks::open(&mut vm, conns, CHATTY, options.behind.patience(), |by_guest, chatty| {
+            progress(&format!("{conns} conns are established, {by_guest} by the guest; {chatty} are chatty"));
+        })?;
+        let orders = mover::orders(&rung.vmm, &moving);
+        Ok(Self { rung, image, folder, firewalls, at: 0, moves: 0, vm, orders, monitor, mover, talks })
     }
 
     /// Moves the guest to the other host under traffic and asks every conn.
@@ -162,15 +131,7 @@ impl<'a> Site<'a> {
         let mut there = Monitor::connect(&self.rung.vmm, &moving)?;
         let orders = mover::orders(&self.rung.vmm, &moving);
         let denied_before = shell::marked_frames(&mut self.vm)?;
-        let ends = Ends {
-            us: HOST_V4.parse()?,
-            guest: GUEST,
-            echo: ECHO,
-            flow: &self.flow,
-            patience: self.patience,
-            number: self.moves,
-        };
-        let busy = Busy::start(&ends, self.chatty.take())?;
+        let busy = self.talks.begin(self.moves)?;
         thread::sleep(BEFORE);
         let left = match &self.mover {
             None => self.monitor.migrate(&door),
@@ -184,16 +145,8 @@ impl<'a> Site<'a> {
         self.at = to;
         thread::sleep(AFTER);
         self.vm.wait()?;
-        let met = busy.end()?;
-        if !met.ping.is_alive() {
-            bail!("the guest is not reached on {}: {:?}", HOSTS.get(to).unwrap_or(&""), met.ping);
-        }
-        self.chatty = met.chatty;
-        let mut lost = met.lost + self.chatty.exchange() + self.idle.exchange();
-        if self.flow_lives && !met.flow.is_alive() {
-            self.flow_lives = false;
-            lost += 1;
-        }
+        let Asked { lost, met } =
+            self.talks.end(busy).with_context(|| format!("on {}", HOSTS.get(to).unwrap_or(&"")))?;
         let arrived = match self.here() {
             Some(firewall) => firewall.stats()?.get("arrived").cloned().unwrap_or(Value::Null),
             None => Value::Null,

@@ -4,25 +4,23 @@
 //! outlives a worker.
 
 use std::fs::{self, Permissions};
-use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::machine::Machine;
 use super::{Event, Keeping, Options, Under, progress};
 use crate::firewall::{Firewall, Uplink};
-use crate::host::{BRIDGE, HOST_V4, ip};
+use crate::host::{BRIDGE, ip};
 use crate::image::Image;
 use crate::migrate::RULES;
 use crate::rung::Rung;
-use crate::traffic::peer::Conns;
-use crate::traffic::shell::{self, ECHO, GUEST};
-use crate::traffic::{Busy, Ends};
+use crate::traffic::shell;
+use crate::traffic::talks::{Asked, Talks};
 
 /// The firewall's tap, which stays when nobody has it open, as `nic add` makes them.
 const TAP: &str = "fw0";
@@ -42,11 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) struct Site {
     machine: Machine,
     firewall: Firewall,
-    idle: Conns,
-    chatty: Conns,
-    flow: UdpSocket,
-    flow_lives: bool,
-    patience: Duration,
+    talks: Talks,
     rounds: u16,
 }
 
@@ -87,49 +81,32 @@ impl Site {
             Under::Played => Machine::played(&firewall, folder)?,
         };
         shell::watch(&mut machine).with_context(|| firewall.log_tail())?;
-        let flow = shell::open_flow(&mut machine)?;
         let patience = options.keeping.patience();
-        let mut idle = Conns::new(patience);
-        let by_guest = shell::open_conns(&mut machine, &mut idle, options.conns)?;
-        let chatty = idle.part(CHATTY);
-        progress(&format!(
-            "{} conns are established, {by_guest} by the guest; {} speak all the time",
-            options.conns,
-            chatty.len()
-        ));
-        Ok(Self { machine, firewall, idle, chatty, flow, flow_lives: true, patience, rounds: 0 })
+        let talks = Talks::open(&mut machine, options.conns, CHATTY, patience, |by_guest, chatty| {
+            let conns = options.conns;
+            progress(&format!(
+                "{conns} conns are established, {by_guest} by the guest; {chatty} speak all the time"
+            ));
+        })?;
+        Ok(Self { machine, firewall, talks, rounds: 0 })
     }
 
     /// Lets something happen under traffic and asks every conn.
     pub(super) fn round(&mut self, event: Event) -> Result<Round> {
         self.rounds += 1;
         let denied_before = shell::marked_frames(&mut self.machine)?;
-        let ends = Ends {
-            us: HOST_V4.parse()?,
-            guest: GUEST,
-            echo: ECHO,
-            flow: &self.flow,
-            patience: self.patience,
-            number: self.rounds,
-        };
-        let busy = Busy::start(&ends, self.chatty.take())?;
+        let busy = self.talks.begin(self.rounds)?;
         thread::sleep(BEFORE);
         self.let_happen(event).with_context(|| self.firewall.log_tail())?;
         let is_long = event == Event::KeeperKill && matches!(self.machine, Machine::Real(_));
         thread::sleep(if is_long { AFTER_QEMU } else { AFTER });
         self.machine.check()?;
-        let met = busy.end()?;
-        if !met.ping.is_alive() {
-            bail!("the guest is not reached after {event}: {:?}\n{}", met.ping, self.firewall.log_tail());
-        }
-        self.chatty = met.chatty;
-        let mut lost = met.lost + self.chatty.exchange() + self.idle.exchange();
-        if self.flow_lives && !met.flow.is_alive() {
-            self.flow_lives = false;
-            lost += 1;
-        }
+        let asked = self.talks.end(busy);
+        let Asked { lost, met } =
+            asked.with_context(|| format!("after {event}:\n{}", self.firewall.log_tail()))?;
         // A flow that died has an end of its own.
-        let flow = if self.flow_lives { met.flow.silence.max(met.flow.since_last) } else { Duration::ZERO };
+        let flow =
+            if self.talks.flow_lives() { met.flow.silence.max(met.flow.since_last) } else { Duration::ZERO };
         let gap = met.ping.silence.max(met.ping.since_last).max(flow);
         let seen = shell::marked_frames(&mut self.machine)?.saturating_sub(denied_before);
         progress(&format!(

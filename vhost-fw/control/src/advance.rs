@@ -90,6 +90,13 @@ impl SetsChange {
     }
 }
 
+/// Lets `ms` milliseconds of its life pass for every rule that expires, wherever rules lay or travelled so long.
+pub fn age(rules: &mut RuleSet, ms: u64) {
+    for rule in &mut rules.rules {
+        rule.expires_in_ms = rule.expires_in_ms.map(|left| left.saturating_sub(ms));
+    }
+}
+
 impl SetChange {
     /// The way from `before` to `after`; both are in order and say nothing twice.
     #[must_use]

@@ -8,6 +8,6 @@ mod line;
 pub mod message;
 mod request;
 
-pub use advance::{Advance, Misfit, SetChange, SetsChange};
+pub use advance::{Advance, Misfit, SetChange, SetsChange, age};
 pub use line::Line;
 pub use request::{PROTOCOL_VERSION, Reply, Request, Terms};

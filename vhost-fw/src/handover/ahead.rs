@@ -66,7 +66,11 @@ impl Ahead {
     /// The other side has taken what it was sent.
     pub(super) fn taken(&mut self, code: [u8; 32]) {
         self.base = Some(code);
-        self.unsure = Round::default();
+        // What was read becomes the next list to note in, with all the room it has: a data thread that notes makes none.
+        let read = std::mem::take(&mut self.unsure).places;
+        if self.spare.capacity() == 0 {
+            self.spare = read;
+        }
     }
 
     /// What changed since the last round; `None` if nothing did.
@@ -86,8 +90,6 @@ impl Ahead {
         self.quiet = 0;
         let (news, gone) = self.news(worker, options, &changed, Vec::new(), base)?;
         self.unsure = Round { places: changed, gone };
-        // The list that has just been read becomes the next one but one.
-        self.spare = Vec::with_capacity(self.told.len());
         Ok(Some(news))
     }
 

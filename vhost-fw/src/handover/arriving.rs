@@ -62,9 +62,7 @@ impl Handover {
                 self.require_rest()?;
                 self.expected().require(header.handover)?;
                 *staged = None;
-                let [.., a, b, c, d, e, f, g, h] = header.handover.0;
-                let table = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-                *staged = Some(Staged::begin(&self.worker, &checked, table)?);
+                *staged = Some(Staged::begin(&self.worker, &checked)?);
             }
             Kind::Delta => {
                 let base = staged.as_mut().filter(|staged| staged.is_base(header.handover, &header.base));

@@ -16,8 +16,6 @@ use crate::worker::{Outcomes, Staging, WorkerHandle};
 /// A table that came ahead.
 pub(super) struct Staged {
     id: HandoverId,
-    /// Its name at the data thread.
-    table: u64,
     /// The code of what was taken last, and of what was taken before it.
     code: [u8; 32],
     before: Option<[u8; 32]>,
@@ -28,15 +26,11 @@ pub(super) struct Staged {
 
 impl Staged {
     /// Takes the table itself.
-    pub(super) fn begin(
-        worker: &WorkerHandle,
-        checked: &Checked<'_>,
-        table: u64,
-    ) -> Result<Self, HandoverError> {
-        worker.begin_stage(table)?;
+    pub(super) fn begin(worker: &WorkerHandle, checked: &Checked<'_>) -> Result<Self, HandoverError> {
+        let id = checked.header().handover;
+        worker.begin_stage(id)?;
         let mut staged = Self {
-            id: checked.header().handover,
-            table,
+            id,
             code: *checked.code(),
             before: None,
             judged_again: HashSet::new(),
@@ -62,7 +56,7 @@ impl Staged {
                 self.judged_again.remove(flow);
                 self.refused.remove(flow);
             }
-            let staging = Staging { table: self.table, gone, arrivals: Vec::new(), names: Vec::new() };
+            let staging = Staging { handover: self.id, gone, arrivals: Vec::new(), names: Vec::new() };
             worker.stage(staging)?.map(drop).ok_or(HandoverError::NoBase)
         })?;
         self.take(worker, news)?;
@@ -74,7 +68,7 @@ impl Staged {
         checked.try_visit(|chunk| {
             let arrivals = chunk.records.iter().map(record::arrival).collect();
             let names = chunk.rules.clone();
-            let staging = Staging { table: self.table, gone: Vec::new(), arrivals, names };
+            let staging = Staging { handover: self.id, gone: Vec::new(), arrivals, names };
             let outcomes = worker.stage(staging)?.ok_or(HandoverError::NoBase)?;
             self.remember(chunk, &outcomes);
             Ok(())

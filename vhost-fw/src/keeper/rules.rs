@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 
+use fw_control::age;
 use fw_engine::Tick;
 use fw_model::RuleSet;
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -29,13 +30,6 @@ pub(crate) fn read_again(written: OwnedFd, now: Tick) -> io::Result<RuleSet> {
     let (then, mut rules): (u64, RuleSet) = serde_json::from_slice(&text)?;
     age(&mut rules, now.0.saturating_sub(then));
     Ok(rules)
-}
-
-/// Lets `ms` milliseconds of its life pass for every rule that expires.
-pub(crate) fn age(rules: &mut RuleSet, ms: u64) {
-    for rule in &mut rules.rules {
-        rule.expires_in_ms = rule.expires_in_ms.map(|left| left.saturating_sub(ms));
-    }
 }
 
 #[cfg(test)]

@@ -25,14 +25,11 @@ pub(super) struct Running {
     /// Who holds the rules in force for the next worker.
     pub(super) keeper: Option<Line>,
     pub(super) readiness: Readiness,
-    pub(super) gate: Gate,
+    /// Whether anything may be changed here: not from when the table has left for the next worker. Held while something is.
+    pub(super) standing: Mutex<Standing>,
     /// What was installed last, and when: a change is made to it.
     pub(super) in_force: Mutex<Option<(Arc<PreparedRules>, Tick)>>,
 }
-
-/// Whether anything may be changed here: not from when a table has left for the next worker. Held while something is.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Gate(Arc<Mutex<Standing>>);
 
 /// Which of two workers this is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,16 +39,6 @@ pub(super) enum Standing {
     Serves,
     /// The one whose table has left.
     HasLeft,
-}
-
-impl Gate {
-    pub(super) fn hold(&self) -> MutexGuard<'_, Standing> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn set(&self, standing: Standing) {
-        *self.hold() = standing;
-    }
 }
 
 fn leaving() -> Reply {
@@ -66,14 +53,23 @@ impl Running {
         keeper.say(&Word::Rules, &[written.as_fd()])
     }
 
+    /// From now on it is this one. Whoever is changing something just now ends that first.
+    pub(super) fn stand(&self, standing: Standing) {
+        *self.standing() = standing;
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tell(&self, command: Command) -> Reply {
         self.worker.ask(command).unwrap_or_else(|gone| Reply::Refused(gone.to_string()))
     }
 }
 
-impl Nic for Running {
+impl Nic for Arc<Running> {
     fn install(&self, rules: Arc<PreparedRules>) -> Reply {
-        let standing = self.gate.hold();
+        let standing = self.standing();
         if *standing == Standing::HasLeft {
             return leaving();
         }
@@ -95,30 +91,29 @@ impl Nic for Running {
         let held = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
         let (rules, since) = held.as_ref()?;
         let mut rules = rules.rules().clone();
-        keeper::rules::age(&mut rules, boot_time().0.saturating_sub(since.0));
+        fw_control::age(&mut rules, boot_time().0.saturating_sub(since.0));
         Some(rules)
     }
 
     fn ask(&self, request: Request) -> Reply {
-        let standing = self.gate.hold();
+        let standing = self.standing();
         if *standing == Standing::HasLeft {
             return leaving();
         }
-        let handover = |tell: &dyn Fn(&Handover)| match &self.handover {
-            Some(handover) => {
-                tell(handover);
-                Reply::Done
-            }
-            None => without_key(),
-        };
-        let ours = |ask: &dyn Fn(&Handover) -> Result<Reply, WorkerGone>| match &self.handover {
+        let handover = |ask: &dyn Fn(&Handover) -> Result<Reply, WorkerGone>| match &self.handover {
             Some(handover) => ask(handover).unwrap_or_else(|gone| Reply::Refused(gone.to_string())),
-            None => without_key(),
+            None => Reply::Refused("started without --state-key: no table leaves or arrives".to_owned()),
+        };
+        let done = |tell: &dyn Fn(&Handover)| {
+            handover(&|handover| {
+                tell(handover);
+                Ok(Reply::Done)
+            })
         };
         self.tell(match request {
-            Request::CancelHandover => return ours(&|handover| handover.cancel().map(|()| Reply::Done)),
+            Request::CancelHandover => return handover(&|handover| handover.cancel().map(|()| Reply::Done)),
             Request::Terms => {
-                return ours(&|handover| handover.terms().map(|terms| Reply::Terms(Box::new(terms))));
+                return handover(&|handover| handover.terms().map(|terms| Reply::Terms(Box::new(terms))));
             }
             Request::Upgrade => {
                 return match &self.keeper {
@@ -128,12 +123,12 @@ impl Nic for Running {
                     ),
                 };
             }
-            Request::SendAhead(_) | Request::Export => return handover(&|_| {}),
+            Request::SendAhead(_) | Request::Export | Request::Import => return done(&|_| {}),
+            Request::AnnounceHandover(id) => return done(&|handover| handover.announce(id)),
             // What is not expected by name is not taken ahead.
-            Request::ReceiveAhead(id) => return handover(&|handover| handover.expect(id)),
-            Request::Import => return handover(&|_| {}),
-            Request::AnnounceHandover(id) => return handover(&|handover| handover.announce(id)),
-            Request::ExpectHandover(id) => return handover(&|handover| handover.expect(id)),
+            Request::ReceiveAhead(id) | Request::ExpectHandover(id) => {
+                return done(&|handover| handover.expect(id));
+            }
             Request::Stats => Command::Stats,
             Request::Conns(filter) => Command::Conns(filter),
             Request::Kill(filter) => Command::Kill(filter),
@@ -158,8 +153,4 @@ impl Nic for Running {
             log::error!("a handover's thread does not start: {error}");
         }
     }
-}
-
-fn without_key() -> Reply {
-    Reply::Refused("started without --state-key: no table leaves or arrives".to_owned())
 }

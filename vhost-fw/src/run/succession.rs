@@ -15,9 +15,9 @@ use fw_control::Reply;
 use fw_engine::PreparedRules;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::running::{Gate, Standing};
+use super::running::{Running, Standing};
 use super::start_control;
-use crate::control::Control;
+use crate::control::{Control, Nic as _};
 use crate::crash_copy::{CrashCopy, NewFile};
 use crate::handover::{Handover, HandoverOptions};
 use crate::keeper::line::{Line, Word};
@@ -44,12 +44,9 @@ pub(super) struct Keeper {
 /// What a worker does about the keeper's words.
 pub(super) struct Succession {
     line: Line,
-    worker: WorkerHandle,
+    nic: Arc<Running>,
     /// Hands the table over between workers.
     between: Handover,
-    /// Hands it over between hosts.
-    abroad: Option<Arc<Handover>>,
-    gate: Gate,
     /// The successor's control thread: it answers nobody before it has taken over.
     control: Option<Control>,
     stop: EventFd,
@@ -60,18 +57,15 @@ impl Succession {
     /// Serves as the only worker, or waits for the table of the one before. The keeper is told.
     pub(super) fn begin(
         keeper: Keeper,
-        worker: WorkerHandle,
+        nic: Arc<Running>,
         options: HandoverOptions,
-        abroad: Option<Arc<Handover>>,
-        gate: Gate,
         control: Control,
         stop: EventFd,
     ) -> io::Result<Self> {
         let Keeper { line, pulse, seal, successor, next_copy } = keeper;
-        answer_while_alive(pulse, worker.clone())?;
-        let between = Handover::new(HandoverOptions { key: seal, ..options }, worker.clone());
-        let mut succession =
-            Self { line, worker, between, abroad, gate, control: Some(control), stop, next_copy };
+        answer_while_alive(pulse, nic.worker.clone())?;
+        let between = Handover::new(HandoverOptions { key: seal, ..options }, nic.worker.clone());
+        let mut succession = Self { line, nic, between, control: Some(control), stop, next_copy };
         if !successor {
             succession.answer_others()?;
         }
@@ -89,20 +83,19 @@ impl Succession {
     /// Writes the table to `file`, of which nothing changes any more; whether the NIC is frozen.
     fn leave(&self, file: Option<OwnedFd>) -> Result<bool, String> {
         let mut file = File::from(file.ok_or("there is no file for the table")?);
-        // Whoever is changing something just now ends that first.
-        self.gate.set(Standing::HasLeft);
+        self.nic.stand(Standing::HasLeft);
         let left = self.write_to(&mut file);
         if left.is_err() {
-            self.gate.set(Standing::Serves);
+            self.nic.stand(Standing::Serves);
         }
         left
     }
 
     fn write_to(&self, file: &mut File) -> Result<bool, String> {
-        if self.abroad.as_ref().is_some_and(|abroad| abroad.is_under_way()) {
+        if self.nic.handover.as_ref().is_some_and(|abroad| abroad.is_under_way()) {
             return Err("the VM is being moved: upgrade when that is done, or cancel it".to_owned());
         }
-        let Ok(Reply::Stats(stats)) = self.worker.ask(Command::Stats) else {
+        let Ok(Reply::Stats(stats)) = self.nic.worker.ask(Command::Stats) else {
             return Err("the data thread has ended".to_owned());
         };
         let table = self.between.export().map_err(|error| error.to_string())?;
@@ -122,13 +115,13 @@ impl Succession {
         read.map_err(|error| error.to_string())?;
         let conns = self.between.succeed(&bytes).map_err(|error| error.to_string())?;
         if frozen {
-            self.worker.ask(Command::Freeze).map_err(|gone| gone.to_string())?;
+            self.nic.worker.ask(Command::Freeze).map_err(|gone| gone.to_string())?;
         }
         if let Some((copy, place)) = self.next_copy.take() {
-            if let Some(abroad) = &self.abroad {
+            if let Some(abroad) = &self.nic.handover {
                 abroad.know_taken(copy.taken());
             }
-            self.worker.keep_copy(copy).map_err(|gone| gone.to_string())?;
+            self.nic.worker.keep_copy(copy).map_err(|gone| gone.to_string())?;
             place.put_in_place().map_err(|error| error.to_string())?;
         }
         self.answer_others().map_err(|error| error.to_string())?;
@@ -138,10 +131,7 @@ impl Succession {
     fn put_in_force(&self, rules: OwnedFd) -> Result<(), String> {
         let rules = read_again(rules, boot_time()).map_err(|error| error.to_string())?;
         let rules = PreparedRules::new(rules).map_err(|error| error.to_string())?;
-        match self.worker.ask(Command::Install(Arc::new(rules))) {
-            Ok(Reply::Enforced(_)) => Ok(()),
-            Ok(_) | Err(_) => Err("the rules in force are refused".to_owned()),
-        }
+        if let Reply::Refused(why) = self.nic.install(Arc::new(rules)) { Err(why) } else { Ok(()) }
     }
 }
 
@@ -165,7 +155,7 @@ impl Hear for Succession {
             Word::Leave => self.leave(descriptors.into_iter().next()).map(|frozen| Word::Left { frozen }),
             Word::Take { frozen } => self.take(*frozen, descriptors).map(Word::Taken),
             Word::GoOn => {
-                self.gate.set(Standing::Serves);
+                self.nic.stand(Standing::Serves);
                 return Ok(());
             }
             // Not a keeper's words, or said already.

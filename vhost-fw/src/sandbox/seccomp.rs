@@ -276,6 +276,26 @@ fn control_calls(connects: bool) -> Result<Calls, seccompiler::BackendError> {
     calls.when(libc::SYS_mmap, vec![never_executable()?])?;
     calls.when(libc::SYS_mprotect, vec![never_executable()?])?;
     calls.any(&[libc::SYS_madvise]);
+    descriptors_and_stricter(&mut calls)?;
+    calls.when_one_of(
+        libc::SYS_ioctl,
+        1,
+        &[libc::FIONBIO, libc::FIOCLEX, libc::TCGETS, offload_request()],
+    )?;
+    let options = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_NO_NEW_PRIVS, PR_SET_VMA];
+    calls.when_one_of(libc::SYS_prctl, 0, &options.map(constant))?;
+    calls.when(libc::SYS_clone, vec![thread_only()?])?;
+    // An abort raises its signal in this process, and in no other.
+    calls.when(libc::SYS_tgkill, vec![is(0, std::process::id().into())?])?;
+    if connects {
+        calls.when(libc::SYS_socket, vec![is(0, constant(libc::AF_UNIX))?])?;
+        calls.any(&[libc::SYS_connect]);
+    }
+    Ok(calls)
+}
+
+/// What serving asks about descriptors and sockets, and that a stricter filter may be added.
+fn descriptors_and_stricter(calls: &mut Calls) -> Result<(), seccompiler::BackendError> {
     let fcntls = [
         libc::F_GETFD,
         libc::F_SETFD,
@@ -285,24 +305,9 @@ fn control_calls(connects: bool) -> Result<Calls, seccompiler::BackendError> {
         libc::F_GET_SEALS,
     ];
     calls.when_one_of(libc::SYS_fcntl, 1, &fcntls.map(constant))?;
-    calls.when_one_of(
-        libc::SYS_ioctl,
-        1,
-        &[libc::FIONBIO, libc::FIOCLEX, libc::TCGETS, offload_request()],
-    )?;
-    let options = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_NO_NEW_PRIVS, PR_SET_VMA];
-    calls.when_one_of(libc::SYS_prctl, 0, &options.map(constant))?;
     calls.when_one_of(libc::SYS_seccomp, 0, &[libc::SECCOMP_SET_MODE_FILTER.into()])?;
     calls.when_one_of(libc::SYS_getsockopt, 1, &[constant(libc::SOL_SOCKET)])?;
-    calls.when_one_of(libc::SYS_setsockopt, 1, &[constant(libc::SOL_SOCKET)])?;
-    calls.when(libc::SYS_clone, vec![thread_only()?])?;
-    // An abort raises its signal in this process, and in no other.
-    calls.when(libc::SYS_tgkill, vec![is(0, std::process::id().into())?])?;
-    if connects {
-        calls.when(libc::SYS_socket, vec![is(0, constant(libc::AF_UNIX))?])?;
-        calls.any(&[libc::SYS_connect]);
-    }
-    Ok(calls)
+    calls.when_one_of(libc::SYS_setsockopt, 1, &[constant(libc::SOL_SOCKET)])
 }
 
 fn never_executable() -> Result<SeccompCondition, seccompiler::BackendError> {

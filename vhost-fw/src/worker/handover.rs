@@ -80,8 +80,8 @@ pub(crate) enum Places {
 
 /// Some conns of a table that comes ahead of its VM.
 pub(crate) struct Staging {
-    /// Which table: what was staged under another name is not built upon.
-    pub(crate) table: u64,
+    /// Whose table: what was staged for another handover is not built upon.
+    pub(crate) handover: HandoverId,
     /// Flows whose conns here are forgotten first.
     pub(crate) gone: Vec<FlowKey>,
     pub(crate) arrivals: Vec<Arrival>,
@@ -101,7 +101,7 @@ pub(super) enum Hand {
     Changed(Vec<u32>, SyncSender<Vec<u32>>),
     Prepare(u32, SyncSender<()>),
     Forget(SyncSender<()>),
-    BeginStage(u64, SyncSender<()>),
+    BeginStage(HandoverId, SyncSender<()>),
     Stage(Box<Staging>, SyncSender<Option<Outcomes>>),
     ForgetStage(SyncSender<()>),
     Taken(HandoverId, SyncSender<()>),
@@ -147,8 +147,8 @@ impl WorkerHandle {
     }
 
     /// Forgets every conn and begins to take a table that comes ahead of its VM.
-    pub(crate) fn begin_stage(&self, table: u64) -> Result<(), WorkerGone> {
-        self.order(|done| Order::Hand(Hand::BeginStage(table, done)))
+    pub(crate) fn begin_stage(&self, id: HandoverId) -> Result<(), WorkerGone> {
+        self.order(|done| Order::Hand(Hand::BeginStage(id, done)))
     }
 
     /// Takes some of its conns in; `None` if it is no longer here.
@@ -225,9 +225,9 @@ impl Worker {
                 self.desk.engine.forget_conns();
                 let _ = done.send(());
             }
-            Hand::BeginStage(table, done) => {
+            Hand::BeginStage(id, done) => {
                 self.desk.engine.forget_conns();
-                self.staged = Some(table);
+                self.staged = Some(id);
                 let _ = done.send(());
             }
             Hand::Copy(mut copy, done) => {
@@ -267,8 +267,8 @@ impl Worker {
     }
 
     fn stage(&mut self, staging: &Staging, now: Tick) -> Option<Outcomes> {
-        let Staging { table, gone, arrivals, names } = staging;
-        if self.staged != Some(*table) {
+        let Staging { handover, gone, arrivals, names } = staging;
+        if self.staged != Some(*handover) {
             return None;
         }
         let mut outcomes = Vec::with_capacity(arrivals.len());

@@ -9,7 +9,9 @@ use std::ffi::c_long;
 
 use seccompiler::{BackendError, BpfProgram, SeccompAction};
 
-use super::{CONTROL, CONTROL_OLD, Calls, DATA, compile, constant, is, no_namespace};
+use super::{
+    CONTROL, CONTROL_OLD, Calls, DATA, compile, constant, descriptors_and_stricter, is, no_namespace,
+};
 use crate::uplink::takeover_requests;
 
 /// To start a program, to be one that starts, and to close its sandbox, whatever the arguments. A signal reaches own
@@ -86,19 +88,8 @@ pub(super) fn filter() -> Result<BpfProgram, BackendError> {
     calls.when(libc::SYS_socket, vec![is(0, constant(libc::AF_UNIX))?])?;
     calls.when_one_of(libc::SYS_ioctl, 1, &[libc::FIONBIO, libc::FIOCLEX, libc::TCGETS])?;
     calls.when_one_of(libc::SYS_ioctl, 1, &takeover_requests())?;
-    let fcntls = [
-        libc::F_GETFD,
-        libc::F_SETFD,
-        libc::F_GETFL,
-        libc::F_SETFL,
-        libc::F_DUPFD_CLOEXEC,
-        libc::F_GET_SEALS,
-    ];
-    calls.when_one_of(libc::SYS_fcntl, 1, &fcntls.map(constant))?;
+    descriptors_and_stricter(&mut calls)?;
     calls.when_one_of(libc::SYS_prctl, 0, &PRCTLS.map(constant))?;
-    calls.when_one_of(libc::SYS_seccomp, 0, &[libc::SECCOMP_SET_MODE_FILTER.into()])?;
-    calls.when_one_of(libc::SYS_getsockopt, 1, &[constant(libc::SOL_SOCKET)])?;
-    calls.when_one_of(libc::SYS_setsockopt, 1, &[constant(libc::SOL_SOCKET)])?;
     // An abort raises its signal in its own process; which that is, the worker's own filter says.
     calls.any(&[libc::SYS_tgkill]);
     compile(calls.0, SeccompAction::Errno(libc::ENOSYS.unsigned_abs()), SeccompAction::Allow)
