@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use fw_model::{Action, DefaultAction, NicId, OnRevoke};
-use policy_compiler::{Author, Compiled, Name, Owner, Ref, Source, compile, read};
+use policy_compiler::{Author, Compiled, GroupMember, Name, Owner, Ref, Source, compile, read};
 
 /// Three workloads of `red` on one segment, one of `blue` with an address of red's in a realm of its own.
 const INVENTORY: &str = r#"
@@ -177,8 +177,8 @@ fn membership_is_static_and_selected_and_nested_minus_exclusions() {
     let policy = compiled(&[INVENTORY, &red("{name: r, action: allow, within: prod, services: tcp/1}")]);
     says(&policy, "a", "b", "tcp/1", "allow r", "allow r");
     says(&policy, "a", "c", "tcp/1", "drop", "drop");
-    let who: BTreeMap<_, _> =
-        policy.form.who("red/prod").unwrap().into_iter().map(|(name, why)| (name.to_string(), why)).collect();
+    let named = |member: GroupMember| Some((member.workload?.to_string(), member.why));
+    let who: BTreeMap<_, _> = policy.form.who("red/prod").unwrap().into_iter().filter_map(named).collect();
     assert_eq!(who.keys().collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(who["a"], "in red/both: in red/web: label app=web");
 }

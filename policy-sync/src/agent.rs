@@ -8,6 +8,7 @@ mod follow;
 pub(crate) mod kept;
 mod nic;
 mod nics;
+mod questions;
 
 use std::path::PathBuf;
 use std::sync::Arc;

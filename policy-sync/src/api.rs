@@ -4,16 +4,19 @@
 
 pub(crate) mod apply;
 mod documents;
+mod explain;
+mod groups;
 mod people;
 mod problem;
 mod state;
+mod workloads;
 
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, FromRequestParts};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use utoipa::OpenApi;
 
@@ -45,6 +48,10 @@ pub(crate) fn routes(plane: Arc<Plane>) -> Router {
         .route("/v1/history", get(state::history))
         .route("/v1/nics", get(state::nics))
         .route("/v1/nics/{nic}/rules", get(state::rules))
+        .route("/v1/groups/{owner}/{group}", get(groups::who))
+        .route("/v1/workloads", get(workloads::list))
+        .route("/v1/workloads/{workload}/{kind}/{key}", put(workloads::set).delete(workloads::remove))
+        .route("/v1/explain", get(explain::explain))
         .route("/v1/hosts", get(state::hosts))
         .route("/v1/watch", get(state::watch))
         .route("/v1/audit", get(state::audit))
@@ -73,6 +80,11 @@ pub(crate) fn routes(plane: Arc<Plane>) -> Router {
         documents::get,
         documents::put,
         documents::remove,
+        groups::who,
+        workloads::list,
+        workloads::set,
+        workloads::remove,
+        explain::explain,
         apply::apply,
         apply::roll_back,
         people::add_token,

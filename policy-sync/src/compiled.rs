@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use fw_control::age;
 use fw_model::{NicId, RuleSet};
-use policy_compiler::{Author, Diagnostic, PROVIDER, Refusal, Severity, Source};
+use policy_compiler::{Author, Compiled, Diagnostic, PROVIDER, Refusal, Severity, SharedForm, Source};
 
 use crate::store::{Documents, Generations};
 
@@ -29,6 +29,8 @@ pub(crate) struct Wanted {
     pub(crate) version: u64,
     /// By NIC.
     pub(crate) nics: BTreeMap<NicId, NicWanted>,
+    /// What they were made of; absent before the first policy.
+    pub(crate) form: Option<Arc<SharedForm>>,
 }
 
 /// A policy that was accepted, and what it changes.
@@ -51,9 +53,11 @@ pub(crate) fn compile(
     before: &Wanted,
     now_ms: i64,
 ) -> Result<Step, Refusal> {
-    let (fresh, warnings) = rules_of_all(documents, now_ms)?;
+    let Compiled { form, warnings } = read(documents, now_ms)?;
+    let fresh: BTreeMap<NicId, RuleSet> =
+        form.nics().filter_map(|nic| Some((nic.clone(), form.rules_of(nic, now_ms)?))).collect();
     let mut step = Step {
-        wanted: Wanted { version, ..Wanted::default() },
+        wanted: Wanted { version, nics: BTreeMap::new(), form: Some(Arc::new(form)) },
         changed: Vec::new(),
         gone: Vec::new(),
         warnings,
@@ -95,20 +99,14 @@ pub(crate) fn recompile(
     Ok(step)
 }
 
-fn rules_of_all(
-    documents: &Documents,
-    now_ms: i64,
-) -> Result<(BTreeMap<NicId, RuleSet>, Vec<Diagnostic>), Refusal> {
+fn read(documents: &Documents, now_ms: i64) -> Result<Compiled, Refusal> {
     let names: Vec<String> = documents.keys().map(|key| format!("{}/{}", key.owner, key.name)).collect();
     let sources: Result<Vec<Source<'_>>, Refusal> = documents
         .iter()
         .zip(&names)
         .map(|((key, text), name)| Ok(Source { name, text, author: author(&key.owner)? }))
         .collect();
-    let compiled = policy_compiler::compile(policy_compiler::read(&sources?)?, now_ms, 1);
-    let form = &compiled.form;
-    let rules = form.nics().filter_map(|nic| Some((nic.clone(), form.rules_of(nic, now_ms)?))).collect();
-    Ok((rules, compiled.warnings))
+    Ok(policy_compiler::compile(policy_compiler::read(&sources?)?, now_ms, 1))
 }
 
 fn author(owner: &str) -> Result<Author, Refusal> {

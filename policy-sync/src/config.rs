@@ -22,7 +22,7 @@ pub struct Cli {
 pub enum Verb {
     /// Check a policy and write each NIC's rules.
     Compile(CompileArgs),
-    /// May one speak to another, and why: asked at both ends.
+    /// May one speak to another, and why: asked of the engines at both ends, or of files.
     Explain(ExplainArgs),
     /// What another policy would change, NIC by NIC.
     Diff(DiffArgs),
@@ -36,6 +36,10 @@ pub enum Verb {
     Apply(remote::ApplyArgs),
     /// Show documents, NICs, rules and hosts.
     Get(remote::GetArgs),
+    /// Who is in a group, and by what.
+    Who(remote::WhoArgs),
+    /// Facts and labels of workloads: list, set, remove.
+    Facts(remote::FactsArgs),
     /// Who made which version, when and what for.
     History(remote::HistoryArgs),
     /// Make a new version that says what an older one said.
@@ -87,8 +91,11 @@ pub struct CompileArgs {
 /// `explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// A file of policy documents (YAML or JSON), or a folder of them; may be repeated.
-    #[arg(short, long = "file", value_name = "PATH", required = true)]
+    /// Where serve is, and how the answer is written.
+    #[command(flatten)]
+    pub asking: remote::Asking,
+    /// Ask these documents and no engine: a file (YAML or JSON) or a folder of them; may be repeated.
+    #[arg(short, long = "file", value_name = "PATH")]
     pub files: Vec<PathBuf>,
     /// Who opens: a workload, a NIC or an address.
     #[arg(value_name = "SRC")]
@@ -99,9 +106,6 @@ pub struct ExplainArgs {
     /// On what: tcp/443, udp/53, icmp/echo-request, or a service's name.
     #[arg(value_name = "SERVICE")]
     pub service: String,
-    /// How the answer is written.
-    #[arg(short = 'o', long = "output", value_enum, default_value_t = Form::Text)]
-    pub form: Form,
 }
 
 /// `diff`.

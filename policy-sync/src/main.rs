@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use policy_sync::config::{Cli, Verb};
 use policy_sync::verbs::{
-    apply, audit, compile, coverage, daemon, diff, explain, get, history, host, rollback, token, watch,
+    apply, audit, compile, coverage, daemon, diff, explain, explain_enforced, facts, get, history, host,
+    rollback, token, watch, who,
 };
 
 fn main() -> ExitCode {
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
 fn run(verb: Verb, out: &mut impl io::Write, notes: &mut impl io::Write) -> Result<ExitCode, Box<dyn Error>> {
     Ok(match verb {
         Verb::Compile(args) => compile::compile(&args, out, notes)?,
+        Verb::Explain(args) if args.files.is_empty() => explain_enforced::explain(&args, out)?,
         Verb::Explain(args) => explain::explain(&args, out, notes)?,
         Verb::Diff(args) => diff::diff(&args, out, notes)?,
         Verb::Serve(args) => daemon::serve(&args)?,
@@ -33,6 +35,8 @@ fn run(verb: Verb, out: &mut impl io::Write, notes: &mut impl io::Write) -> Resu
         Verb::Enrol(args) => daemon::enrol(&args, out)?,
         Verb::Apply(args) => apply::apply(&args, out)?,
         Verb::Get(args) => get::get(&args, out)?,
+        Verb::Who(args) => who::who(&args, out)?,
+        Verb::Facts(args) => facts::facts(&args, out)?,
         Verb::History(args) => history::history(&args, out)?,
         Verb::Rollback(args) => rollback::rollback(&args, out)?,
         Verb::Watch(args) => watch::watch(&args, out)?,

@@ -2,12 +2,14 @@
 //!
 //! Knows the store and the compiler. Never knows how a request came nor how an agent is reached.
 
+pub(crate) mod questions;
 pub(crate) mod realized;
+pub(crate) mod tags;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fw_model::NicId;
-use policy_compiler::Refusal;
+use policy_compiler::{ChangeError, Refusal};
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -16,6 +18,7 @@ use crate::clock::now_ms;
 use crate::compiled::{Step, Wanted, compile, recompile};
 use crate::roles::{Grant, Host, code_of, new_secret};
 use crate::store::{Change, DOCUMENT_MAX, DOCUMENTS_MAX, Documents, Key, Store, StoreError};
+use questions::Questions;
 use realized::Realized;
 
 /// How long a word to enrol is good, milliseconds.
@@ -62,6 +65,12 @@ pub(crate) enum PlaneError {
     /// Certificates.
     #[error("{0}")]
     Authority(#[from] AuthorityError),
+    /// A label or fact that cannot be.
+    #[error("{0}")]
+    Tag(#[from] ChangeError),
+    /// It is written in a document of somebody's own.
+    #[error("{0} of workload {1} is written at {2}: change it there")]
+    WrittenElsewhere(String, String, String),
     /// The word to enrol is not good.
     #[error("this word to enrol was used, has ended or was never given: ask for another")]
     Enrolment,
@@ -75,6 +84,7 @@ pub(crate) struct Plane {
     store: Mutex<Box<dyn Store>>,
     wanted: watch::Sender<Arc<Wanted>>,
     pub(crate) realized: Realized,
+    pub(crate) questions: Questions,
     pub(crate) authority: Authority,
 }
 
@@ -99,7 +109,13 @@ impl Plane {
             step.wanted.version = next;
         }
         let wanted = watch::Sender::new(Arc::new(step.wanted));
-        Ok(Self { store: Mutex::new(store), wanted, realized: Realized::default(), authority })
+        Ok(Self {
+            store: Mutex::new(store),
+            wanted,
+            realized: Realized::default(),
+            questions: Questions::default(),
+            authority,
+        })
     }
 
     /// The store, while nobody else has it.

@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod cases;
 pub mod claim;
+pub mod control_plane;
 pub mod counting;
 pub mod device;
 pub mod far_end;

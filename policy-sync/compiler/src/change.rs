@@ -44,6 +44,9 @@ impl Change {
 /// Why a change is refused; nothing of it was made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
+    /// It cannot be a name at all.
+    #[error("this is no name of a workload or key: a-z A-Z 0-9 . _ - are")]
+    NoName,
     /// No such workload.
     #[error("there is no workload `{0}`")]
     NoWorkload(Name),

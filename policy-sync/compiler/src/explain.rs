@@ -2,7 +2,7 @@
 //!
 //! Knows the compiled rules of both NICs. Never knows conns, nor what a NIC really enforces: that the NIC itself says.
 
-use fw_model::{Addr, Cidr, DefaultAction, Direction, NicId, ProtocolMatch};
+use fw_model::{Addr, Cidr, DefaultAction, Direction, NicId, Probe, Protocol, ProtocolMatch};
 
 use crate::document::inline_service;
 use crate::evaluate::{Decision, Question, decide};
@@ -35,6 +35,8 @@ pub struct Answer {
     pub realm: Name,
     /// What is asked: `tcp/443`.
     pub service: String,
+    /// A first frame of it, as a NIC's engine can be asked; none where it is a kind of ICMP that engines are not asked about.
+    pub flow: Option<(Protocol, u16)>,
     /// The source's end.
     pub out: EndVerdict,
     /// The destination's end.
@@ -48,6 +50,14 @@ impl Answer {
         let votes: Vec<_> =
             [&self.out, &self.in_].into_iter().filter_map(|end| end.decision.as_ref()).collect();
         !votes.is_empty() && votes.iter().all(|decision| decision.action == DefaultAction::Allow)
+    }
+
+    /// The frame that a NIC's engine is asked about.
+    #[must_use]
+    pub fn probe(&self, direction: Direction) -> Option<Probe> {
+        let (protocol, destination_port) = self.flow?;
+        let (source, destination) = (self.source, self.destination);
+        Some(Probe { direction, protocol, source, source_port: 0, destination, destination_port })
     }
 
     /// Whether only one end is ours.
@@ -140,6 +150,7 @@ impl SharedForm {
             destination: destination.1,
             realm: realm.clone(),
             service: shown(sample),
+            flow: asked(sample),
             out: end(source, destination.1, Direction::Out),
             in_: end(destination, source.1, Direction::In),
         }
@@ -236,7 +247,7 @@ impl SharedForm {
     }
 
     /// Why a workload is in a group, down to the group that picks it itself, or as deep as anybody reads.
-    fn reason(&self, number: usize, workload: Option<usize>) -> String {
+    pub(crate) fn reason(&self, number: usize, workload: Option<usize>) -> String {
         let of_range = "address in its ranges".to_owned();
         let Some((workload, entry)) = workload.and_then(|number| Some((number, self.workload(number)?)))
         else {
@@ -268,23 +279,6 @@ impl SharedForm {
         }
         way.push(end);
         way.join(": ")
-    }
-
-    /// A group by the name people write, for `who`.
-    ///
-    /// # Errors
-    /// There is no such group.
-    pub fn who(&self, text: &str) -> Result<Vec<(Name, String)>, String> {
-        let number = self.groups().list.iter().position(|group| group.key.to_string() == text);
-        let Some((number, group)) = number.and_then(|number| Some((number, self.groups().get(number)?)))
-        else {
-            let known: Vec<String> =
-                self.groups().list.iter().map(|group| group.key.to_string()).take(1000).collect();
-            let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            return Err(format!("there is no group `{text}`{}", fw_document::read::suggestion(text, &known)));
-        };
-        let named = group.members.iter().filter_map(|member| Some((*member, self.workload(*member)?)));
-        Ok(named.map(|(member, entry)| (entry.name.clone(), self.reason(number, Some(member)))).collect())
     }
 }
 
@@ -339,6 +333,11 @@ fn samples_of(part: &ServicePart) -> Vec<Sample> {
             })
             .collect(),
     }
+}
+
+fn asked(sample: &Sample) -> Option<(Protocol, u16)> {
+    let is_echo = matches!((sample.protocol, sample.icmp), (1, Some((8, 0))) | (58, Some((128, 0))));
+    (sample.icmp.is_none() || is_echo).then_some((Protocol(sample.protocol), sample.port))
 }
 
 fn shown(sample: &Sample) -> String {

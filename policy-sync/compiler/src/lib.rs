@@ -32,6 +32,8 @@ mod services;
 mod sets;
 mod shadow;
 mod simplify;
+mod tags;
+mod who;
 
 pub use change::{Change, ChangeError};
 pub use diagnostic::{Diagnostic, Place, Refusal, Severity};
@@ -49,6 +51,8 @@ pub use name::{
 pub use policy::{Ends, Peer, Peers, Policy, PolicyRule, Service, ServicePart, ServiceUse, Tier, Verb};
 pub use provenance::Origin;
 pub use sets::SetDelta;
+pub use tags::{TagKind, Tagged};
+pub use who::GroupMember;
 
 use diagnostic::Findings;
 

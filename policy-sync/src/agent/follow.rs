@@ -15,6 +15,7 @@ use super::Settings;
 use super::coverage;
 use super::kept::{Kept, KeptError, Vault};
 use super::nics::Nics;
+use super::questions;
 use crate::authority::{self, AuthorityError, write_secret};
 use crate::link::MESSAGE_MAX;
 use crate::link::wire::link_client::LinkClient;
@@ -131,7 +132,10 @@ impl Follower {
     }
 
     /// Takes an order: on the disk first, then to the NICs.
-    async fn take(&self, order: Order) -> Result<(), Ended> {
+    async fn take(&self, mut order: Order) -> Result<(), Ended> {
+        for question in std::mem::take(&mut order.questions) {
+            questions::answer(question, self.settings.run_dir.clone(), self.reports.clone());
+        }
         if order.beat {
             return Ok(());
         }

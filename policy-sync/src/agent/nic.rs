@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fw_control::{Advance, Line, Reply, Request, SetChange, SetsChange};
-use fw_model::RuleSet;
+use fw_model::{Explanation, Probe, RuleSet};
 
 /// How long a NIC's answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,6 +30,14 @@ pub(super) fn ask(socket: &Path) -> Result<u64, String> {
         return Ok(stats.enforced.unwrap_or(0));
     }
     Err(unexpected(&reply))
+}
+
+/// Asks the NIC at `socket` what would become of a frame.
+pub(super) fn explain(socket: &Path, probe: Probe) -> Result<Explanation, String> {
+    match ask_for(socket, &Request::Explain(probe))? {
+        Reply::Explanation(explanation) => Ok(explanation),
+        reply => Err(unexpected(&reply)),
+    }
 }
 
 /// Brings the NIC at `socket` from `before` to `wanted`. What it answers is what it enforces.

@@ -125,7 +125,7 @@ pub(super) async fn roll_back(
 }
 
 /// Waits until every attached NIC enforces what was applied, or something newer.
-async fn waited(plane: &Plane, applied: Applied, wait_s: Option<u64>) -> Answer {
+pub(super) async fn waited(plane: &Plane, applied: Applied, wait_s: Option<u64>) -> Answer {
     let Some(wait_s) = wait_s else { return Answer::of(applied) };
     let mut pulse = plane.realized.pulse();
     let wanted = plane.wanted();

@@ -5,7 +5,7 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use policy_compiler::Severity;
+use policy_compiler::{ChangeError, Severity};
 use serde::Serialize;
 
 use crate::plane::PlaneError;
@@ -83,6 +83,9 @@ impl From<PlaneError> for Problem {
             PlaneError::Store(error) => error.into(),
             PlaneError::TooMuch(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, text),
             PlaneError::Authority(_) => Self::bad(text),
+            PlaneError::Tag(ChangeError::NoWorkload(_) | ChangeError::NoKey(..)) => Self::not_found(text),
+            PlaneError::Tag(_) => Self::bad(text),
+            PlaneError::WrittenElsewhere(..) => Self::new(StatusCode::CONFLICT, text),
             PlaneError::Enrolment => Self::unauthenticated(text),
             PlaneError::Secret(_) => Self::internal(text),
             PlaneError::Policy(refusal) => {

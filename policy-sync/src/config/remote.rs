@@ -135,6 +135,73 @@ pub struct GetArgs {
     pub version: Option<u64>,
 }
 
+/// `who`.
+#[derive(Debug, Clone, Args)]
+pub struct WhoArgs {
+    /// Where serve is.
+    #[command(flatten)]
+    pub asking: Asking,
+    /// The group, as OWNER/GROUP.
+    #[arg(value_name = "GROUP")]
+    pub group: String,
+}
+
+/// `facts`.
+#[derive(Debug, Clone, Args)]
+pub struct FactsArgs {
+    /// Where serve is.
+    #[command(flatten)]
+    pub asking: Asking,
+    /// What to do.
+    #[command(subcommand)]
+    pub act: FactsAct,
+}
+
+/// What is done about facts and labels.
+#[derive(Debug, Clone, Subcommand)]
+pub enum FactsAct {
+    /// All of them, each with who wrote it and where.
+    List {
+        /// Of this workload alone.
+        workload: Option<String>,
+    },
+    /// Set one.
+    Set {
+        /// The workload.
+        workload: String,
+        /// Key and value.
+        #[arg(value_name = "KEY=VALUE")]
+        pair: String,
+        /// Which kind, and whether to wait.
+        #[command(flatten)]
+        how: Tagging,
+    },
+    /// Take one away that was set so.
+    Remove {
+        /// The workload.
+        workload: String,
+        /// Its key.
+        key: String,
+        /// Which kind, and whether to wait.
+        #[command(flatten)]
+        how: Tagging,
+    },
+}
+
+/// How a fact or label is set.
+#[derive(Debug, Clone, Args)]
+pub struct Tagging {
+    /// It is a label, not a fact.
+    #[arg(long)]
+    pub label: bool,
+    /// Wait until every attached NIC enforces it; exit code 1 names those that do not.
+    #[arg(long, value_name = "WHAT", value_parser = ["enforced"])]
+    pub wait: Option<String>,
+    /// The longest wait, seconds.
+    #[arg(long, value_name = "S", default_value_t = 30)]
+    pub timeout_s: u64,
+}
+
 /// `history`.
 #[derive(Debug, Clone, Args)]
 pub struct HistoryArgs {

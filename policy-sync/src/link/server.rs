@@ -14,10 +14,11 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::wire::link_server::Link;
-use super::wire::{Certificate, NicState, Order, RenewRequest, Report, report};
+use super::wire::{self, Certificate, NicState, Order, RenewRequest, Report, report};
 use super::{MESSAGE_MAX, Told};
 use crate::clock::now_ms;
 use crate::plane::Plane;
+use crate::plane::questions::{Answered, Question};
 use crate::plane::realized::NicRealized;
 use crate::roles::Host;
 
@@ -76,6 +77,20 @@ impl Link for Server {
     }
 }
 
+/// A question on its way.
+fn spoken(question: &Question) -> Result<Order, Status> {
+    let probe = serde_json::to_vec(&question.probe).map_err(|error| Status::internal(error.to_string()))?;
+    let question = wire::Question { number: question.number, nic: question.nic.to_string(), probe };
+    Ok(Order { beat: true, questions: vec![question], ..Order::default() })
+}
+
+fn heard(answered: wire::Answered) -> Answered {
+    if answered.explanation.is_empty() {
+        return Err(answered.problem);
+    }
+    serde_json::from_slice(&answered.explanation).map_err(|error| format!("the agent's answer: {error}"))
+}
+
 /// One agent that follows.
 struct Following {
     plane: Arc<Plane>,
@@ -92,11 +107,13 @@ impl Following {
         self.attached = hello.nics.iter().filter_map(|nic| nic.parse().ok()).take(NICS_MAX).collect();
         let connection = self.plane.realized.connect(&self.host, &hello.version);
         log::info!("agent of {} follows (connection {connection}, keeps version {})", self.host, hello.kept);
-        let ended = self.follow(&mut reports, &orders, connection).await;
+        let asked = self.plane.questions.connect(&self.host, connection);
+        let ended = self.follow(&mut reports, &orders, connection, asked).await;
         if let Err(status) = ended {
             log::warn!("agent of {}: {}", self.host, status.message());
             let _ = orders.send(Err(status)).await;
         }
+        self.plane.questions.disconnect(&self.host, connection);
         self.plane.realized.disconnect(&self.host, connection);
     }
 
@@ -105,6 +122,7 @@ impl Following {
         reports: &mut Streaming<Report>,
         orders: &mpsc::Sender<Result<Order, Status>>,
         connection: u64,
+        mut asked: mpsc::Receiver<Question>,
     ) -> Result<(), Status> {
         let mut wanted = self.plane.wanted();
         let mut beat = tokio::time::interval(BEAT);
@@ -128,6 +146,9 @@ impl Following {
                     None => return Ok(()),
                 },
                 changed = wanted.changed() => if changed.is_err() { return Ok(()) },
+                Some(question) = asked.recv() => {
+                    if orders.send(Ok(spoken(&question)?)).await.is_err() { return Ok(()) }
+                }
                 _ = beat.tick() => {
                     let beat = Order { beat: true, ..Order::default() };
                     if orders.send(Ok(beat)).await.is_err() { return Ok(()) }
@@ -141,6 +162,11 @@ impl Following {
             Some(report::What::Nic(state)) => self.hear_of_nic(state),
             Some(report::What::Coverage(coverage)) => {
                 self.plane.realized.coverage(&self.host, coverage.unprotected);
+                Ok(())
+            }
+            Some(report::What::Answered(answered)) => {
+                let number = answered.number;
+                self.plane.questions.answered(&self.host, number, heard(answered));
                 Ok(())
             }
             Some(report::What::Hello(_)) | None => Err(Status::invalid_argument("a report without meaning")),

@@ -5,7 +5,7 @@
 
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
 pub(crate) struct Report {
-    #[prost(oneof = "report::What", tags = "1, 2, 3")]
+    #[prost(oneof = "report::What", tags = "1, 2, 3, 4")]
     pub(crate) what: Option<report::What>,
 }
 /// Nested message and enum types in `Report`.
@@ -18,6 +18,8 @@ pub(crate) mod report {
         Nic(super::NicState),
         #[prost(message, tag = "3")]
         Coverage(super::Coverage),
+        #[prost(message, tag = "4")]
+        Answered(super::Answered),
     }
 }
 /// The first report on a stream.
@@ -71,6 +73,32 @@ pub(crate) struct Order {
     /// Nothing but a sign of life.
     #[prost(bool, tag = "7")]
     pub(crate) beat: bool,
+    /// What this host's engines are asked; comes with a beat.
+    #[prost(message, repeated, tag = "8")]
+    pub(crate) questions: Vec<Question>,
+}
+/// What a NIC's engine is asked.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub(crate) struct Question {
+    #[prost(uint64, tag = "1")]
+    pub(crate) number: u64,
+    #[prost(string, tag = "2")]
+    pub(crate) nic: String,
+    /// JSON of a probe.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) probe: Vec<u8>,
+}
+/// What it says.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub(crate) struct Answered {
+    #[prost(uint64, tag = "1")]
+    pub(crate) number: u64,
+    /// JSON of an explanation; empty if there is none.
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) explanation: Vec<u8>,
+    /// Why there is none.
+    #[prost(string, tag = "3")]
+    pub(crate) problem: String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
 pub(crate) struct SetChange {

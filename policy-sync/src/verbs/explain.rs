@@ -28,7 +28,7 @@ pub fn explain(
     let asked = compiled.form.explain(&args.source, &args.destination, &args.service);
     let answers = asked.map_err(PolicyError::Unknown)?;
     for answer in &answers {
-        match args.form {
+        match args.asking.form {
             Form::Text => text(answer, out),
             Form::Json => writeln!(out, "{}", machine(answer)),
         }
