@@ -1,10 +1,10 @@
 //! The operator's day: who is in a group and by what, facts that move workloads, and what engines say when they are asked.
 //!
 //! Serve, an agent and real NICs without a VM, asked by the real verbs.
-#![expect(clippy::unwrap_used, reason = "a panic here is the report")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a panic here is the report")]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -95,7 +95,7 @@ impl Day {
         path
     }
 
-    fn says_to(&self, token: &PathBuf, words: &[&str]) -> String {
+    fn says_to(&self, token: &Path, words: &[&str]) -> String {
         let output = self.plane.verb_as(token, words).unwrap();
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     }

@@ -34,10 +34,11 @@ pub(super) fn ask(socket: &Path) -> Result<u64, String> {
 
 /// Asks the NIC at `socket` what would become of a frame.
 pub(super) fn explain(socket: &Path, probe: Probe) -> Result<Explanation, String> {
-    match ask_for(socket, &Request::Explain(probe))? {
-        Reply::Explanation(explanation) => Ok(explanation),
-        reply => Err(unexpected(&reply)),
+    let reply = ask_for(socket, &Request::Explain(probe))?;
+    if let Reply::Explanation(explanation) = reply {
+        return Ok(explanation);
     }
+    Err(unexpected(&reply))
 }
 
 /// Brings the NIC at `socket` from `before` to `wanted`. What it answers is what it enforces.
