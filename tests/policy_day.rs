@@ -136,7 +136,7 @@ fn a_day_of_groups_facts_and_questions() {
     assert!(said.contains("in provider/sick: fact infected=yes"), "{said}");
     assert!(day.says(&["who", "provider/sick"]).contains("fact infected=yes"));
     let facts = day.says(&["facts", "list", "web-1"]);
-    assert!(facts.contains("fact   infected  yes    provider  provider/set-by-api:"), "{facts}");
+    assert!(facts.contains("fact   infected  yes    provider  provider/set-by-api"), "{facts}");
     day.plane.must(&["facts", "remove", "web-1", "infected", "--wait", "enforced"]).unwrap();
     assert!(day.plane.must(&EXPLAIN).unwrap().starts_with("DELIVERED"));
     assert!(day.says(&["history"]).contains("set fact infected=yes of web-1"));

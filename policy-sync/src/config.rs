@@ -54,6 +54,12 @@ pub enum Verb {
     Host(remote::HostArgs),
     /// Make or end tokens.
     Token(remote::TokenArgs),
+    /// What is wrong with this host, and what to do about it.
+    Doctor(remote::DoctorArgs),
+    /// Print the completions of a shell.
+    Completions(CompletionsArgs),
+    /// Write man pages, one for each verb, into a folder.
+    Man(ManArgs),
 }
 
 /// How results are written.
@@ -106,6 +112,22 @@ pub struct ExplainArgs {
     /// On what: tcp/443, udp/53, icmp/echo-request, or a service's name.
     #[arg(value_name = "SERVICE")]
     pub service: String,
+}
+
+/// `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// The folder; made if absent.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
 }
 
 /// `diff`.

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use policy_sync::config::{Cli, Verb};
 use policy_sync::verbs::{
-    apply, audit, compile, coverage, daemon, diff, explain, explain_enforced, facts, get, history, host,
-    rollback, token, watch, who,
+    apply, audit, compile, coverage, daemon, diff, doctor, explain, explain_enforced, facts, get, history,
+    host, paper, rollback, token, watch, who,
 };
 
 fn main() -> ExitCode {
@@ -44,5 +44,8 @@ fn run(verb: Verb, out: &mut impl io::Write, notes: &mut impl io::Write) -> Resu
         Verb::Audit(args) => audit::audit(&args, out)?,
         Verb::Host(args) => host::host(&args, out)?,
         Verb::Token(args) => token::token(&args, out)?,
+        Verb::Doctor(args) => doctor::doctor(&args, out)?,
+        Verb::Completions(args) => paper::completions(&args, out)?,
+        Verb::Man(args) => paper::man(&args)?,
     })
 }

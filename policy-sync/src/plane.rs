@@ -7,6 +7,7 @@ pub(crate) mod realized;
 pub(crate) mod tags;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use fw_model::NicId;
 use policy_compiler::{ChangeError, Refusal};
@@ -131,14 +132,28 @@ impl Plane {
     /// What would become of the policy.
     pub(crate) fn plan(&self, edit: &Edit) -> Result<Applied, PlaneError> {
         let store = self.store();
-        let (_, step) = self.next(&**store, edit)?;
+        let (_, step) = self.next(&**store, edit, |documents, version, before| {
+            compile(documents, version, before, now_ms()).map_err(PlaneError::Policy)
+        })?;
         Ok(applied(&step))
     }
 
     /// Makes a new version of the policy, whole or not at all.
     pub(crate) fn apply(&self, edit: &Edit, who: &str) -> Result<Applied, PlaneError> {
+        self.apply_by(edit, who, |documents, version, before| {
+            compile(documents, version, before, now_ms()).map_err(PlaneError::Policy)
+        })
+    }
+
+    /// As [`Self::apply`], with a way of one's own from what is wanted to what the edited documents come to.
+    fn apply_by(
+        &self,
+        edit: &Edit,
+        who: &str,
+        compile: impl FnOnce(&Documents, u64, &Wanted) -> Result<Step, PlaneError>,
+    ) -> Result<Applied, PlaneError> {
         let mut store = self.store();
-        let (documents, step) = self.next(&**store, edit)?;
+        let (documents, step) = self.next(&**store, edit, compile)?;
         let base = step.wanted.version.saturating_sub(1);
         if documents == store.documents(base)? {
             return Ok(Applied { version: base, ..applied(&step) });
@@ -162,7 +177,12 @@ impl Plane {
         self.apply(&edit, who)
     }
 
-    fn next(&self, store: &dyn Store, edit: &Edit) -> Result<(Documents, Step), PlaneError> {
+    fn next(
+        &self,
+        store: &dyn Store,
+        edit: &Edit,
+        compile: impl FnOnce(&Documents, u64, &Wanted) -> Result<Step, PlaneError>,
+    ) -> Result<(Documents, Step), PlaneError> {
         let head = store.head()?;
         if let Some(base) = edit.base.filter(|base| *base != head) {
             return Err(StoreError::Stale { base, found: head }.into());
@@ -190,7 +210,10 @@ impl Plane {
             )));
         }
         let before = Arc::clone(&self.wanted.borrow());
-        let step = compile(&documents, head + 1, &before, now_ms()).map_err(PlaneError::Policy)?;
+        let start = Instant::now();
+        let step = compile(&documents, head + 1, &before)?;
+        let (ms, changed) = (start.elapsed().as_secs_f64() * 1000.0, step.changed.len());
+        log::info!("version {}: compiled in {ms:.1} ms, {changed} NICs change", head + 1);
         Ok((documents, step))
     }
 

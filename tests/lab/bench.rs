@@ -19,6 +19,7 @@ pub mod dpdk;
 mod floor;
 mod generator;
 mod guests;
+mod propagation;
 mod quiet;
 mod super_segment;
 
@@ -135,6 +136,54 @@ const BENCHES: &[Bench] = &[
         own_network: true,
         run: guests::tcp_tso,
     },
+    Bench {
+        name: "propagation/p50",
+        unit: "ms",
+        peer_name: "an aim: none of its own",
+        better: Better::Lower,
+        own_network: false,
+        run: propagation::p50,
+    },
+    Bench {
+        name: "propagation/p99",
+        unit: "ms",
+        peer_name: "an aim: 1,000 ms",
+        better: Better::Lower,
+        own_network: false,
+        run: propagation::p99,
+    },
+    Bench {
+        name: "propagation/attach-p99",
+        unit: "ms",
+        peer_name: "an aim: 200 ms",
+        better: Better::Lower,
+        own_network: false,
+        run: propagation::attach_p99,
+    },
+    Bench {
+        name: "propagation/member-bytes",
+        unit: "B",
+        peer_name: "an aim: 1,024 B",
+        better: Better::Lower,
+        own_network: false,
+        run: propagation::member_bytes,
+    },
+    Bench {
+        name: "propagation/member-compile",
+        unit: "ms",
+        peer_name: "an aim: 5 ms",
+        better: Better::Lower,
+        own_network: false,
+        run: propagation::member_compile,
+    },
+    Bench {
+        name: "propagation/member-enforced",
+        unit: "ms",
+        peer_name: "an aim: none of its own",
+        better: Better::Lower,
+        own_network: false,
+        run: propagation::member_enforced,
+    },
 ];
 
 /// Rounds of each bench.
@@ -180,7 +229,7 @@ pub fn run(names: &[&str]) -> Result<bool> {
             note(&format!("{}: not run: {why:#}", bench.name));
             continue;
         }
-        note(&format!("{}: {ROUNDS} rounds against {}", bench.name, bench.peer_name));
+        note(&format!("{}: against {}", bench.name, bench.peer_name));
         match (bench.run)() {
             Ok(rounds) => print(&line(bench, &rounds)?)?,
             Err(error) => {

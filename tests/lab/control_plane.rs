@@ -64,11 +64,25 @@ impl ControlPlane {
         Ok(folder)
     }
 
+    /// Where agents ask.
+    #[must_use]
+    pub const fn agents_port(&self) -> u16 {
+        self.agents
+    }
+
     /// Enrols a host and starts its agent.
     ///
     /// # Errors
     /// Serve does not let it in, or the agent cannot be started.
     pub fn add_host(&mut self, host: &str) -> Result<()> {
+        self.add_host_at(host, self.agents)
+    }
+
+    /// As [`Self::add_host`], with an agent that asks at `port`.
+    ///
+    /// # Errors
+    /// Serve does not let it in, or the agent cannot be started.
+    pub fn add_host_at(&mut self, host: &str, port: u16) -> Result<()> {
         let state = self.folder.join(format!("agent-{host}"));
         let word = self.folder.join(format!("word-{host}"));
         fs::write(&word, self.must(&["host", "invite", host])?)?;
@@ -77,7 +91,7 @@ impl ControlPlane {
         enrol.arg("--word-file").arg(&word).arg("--state-dir").arg(&state);
         succeeded(&enrol.output()?)?;
         let mut agent = Command::new(program::ours("policy-sync")?);
-        agent.args(["agent", "--serve", &format!("localhost:{}", self.agents), "--state-dir"]).arg(&state);
+        agent.args(["agent", "--serve", &format!("localhost:{port}"), "--state-dir"]).arg(&state);
         agent.arg("--run-dir").arg(self.run_dir(host)?);
         self.running.push(Process::start(&format!("agent-{host}"), &mut agent, &self.folder)?);
         Ok(())

@@ -157,6 +157,18 @@ impl SharedForm {
         self.nics.keys()
     }
 
+    /// Whether there is such a NIC.
+    #[must_use]
+    pub fn has(&self, nic: &NicId) -> bool {
+        self.nics.contains_key(nic)
+    }
+
+    /// What a set that a NIC's rules name holds; one that nobody is in is empty.
+    #[must_use]
+    pub fn set(&self, name: &SetName) -> Arc<AddressSet> {
+        self.content(name)
+    }
+
     /// All that one NIC gets at `now_ms`; `None` if there is no such NIC.
     #[must_use]
     pub fn rules_of(&self, nic: &NicId, now_ms: i64) -> Option<RuleSet> {

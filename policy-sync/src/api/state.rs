@@ -23,10 +23,10 @@ const HISTORY_MAX: u32 = 1000;
 /// The longest a watcher waits, seconds.
 const WATCH_MAX_S: u64 = 60;
 
-/// Whether serve serves; the only thing that needs no token but the description and enrolment.
+/// Whether serve serves, its version and its time; the only thing that needs no token but the description and enrolment.
 #[utoipa::path(get, path = "/v1/health", responses((status = 200, description = "it serves")))]
 pub(super) async fn health() -> Json<Value> {
-    Json(json!({"version": env!("CARGO_PKG_VERSION")}))
+    Json(json!({"version": env!("CARGO_PKG_VERSION"), "now_ms": now_ms()}))
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::apply::{Answer, waited};
 use super::{Caller, Problem, Served, blocking};
 use crate::plane::Plane;
-use crate::plane::tags::TagEdit;
+use crate::plane::tags::{DOCUMENT, TagEdit};
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 pub(super) struct Which {
@@ -60,7 +60,11 @@ fn told(tag: Tagged<'_>) -> Tag {
         key: tag.key.to_string(),
         value: tag.value.to_string(),
         author: tag.author.to_string(),
-        place: tag.place,
+        // What is set here stands in no document that somebody would look up by line.
+        place: match tag.place.rsplit_once(':') {
+            Some((file, _)) if file.ends_with(DOCUMENT) => file.to_owned(),
+            Some(_) | None => tag.place,
+        },
     }
 }
 

@@ -237,6 +237,20 @@ pub struct PlainArgs {
     pub asking: Asking,
 }
 
+/// `doctor`.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    /// Where serve is.
+    #[command(flatten)]
+    pub asking: Asking,
+    /// The folder of this host's agent.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/portcullis/agent")]
+    pub state_dir: PathBuf,
+    /// The folder with a folder per NIC.
+    #[arg(long, value_name = "DIR", default_value = "/run/portcullis")]
+    pub run_dir: PathBuf,
+}
+
 /// `host`.
 #[derive(Debug, Clone, Args)]
 pub struct HostArgs {

@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use policy_compiler::{PROVIDER, TagKind};
+use policy_compiler::{Change, ChangeError, Name, PROVIDER, SharedForm, TagKind};
 use serde::{Deserialize, Serialize};
 
 use super::{Applied, Edit, Plane, PlaneError};
+use crate::clock::now_ms;
+use crate::compiled::{Wanted, compile, retag};
 use crate::store::{Key, StoreError};
 
 /// The document's name.
@@ -17,6 +19,30 @@ const TRIES: usize = 8;
 
 /// By workload: values by key.
 type Tags = BTreeMap<String, BTreeMap<String, String>>;
+
+/// The compiled policy, if this change can be made to it alone. A word that a document of somebody's own says, too, is for the
+/// compiler to refuse.
+fn form_for<'w>(before: &'w Wanted, edit: &TagEdit) -> Option<&'w SharedForm> {
+    let form = before.form.as_deref()?;
+    let ours = format!("/{DOCUMENT}:");
+    let is_said = form
+        .tags_of(&edit.workload)
+        .any(|tag| tag.kind == edit.kind && tag.key.as_str() == edit.key && !tag.place.contains(&ours));
+    (!is_said).then_some(form)
+}
+
+fn set(form: &mut SharedForm, edit: &TagEdit) -> Result<Change, ChangeError> {
+    let name = |text: &str| Name::try_from(text.to_owned()).map_err(|_| ChangeError::NoName);
+    let (workload, key) = (name(&edit.workload)?, name(&edit.key)?);
+    let value =
+        edit.value.as_deref().map(|text| text.parse().map_err(|_| ChangeError::NoName)).transpose()?;
+    let owner = form.owner_of_key(edit.kind, &edit.workload, &edit.key)?;
+    let file = format!("{owner}/{DOCUMENT}");
+    match edit.kind {
+        TagKind::Fact => form.set_fact_in(&file, &workload, &key, value),
+        TagKind::Label => form.set_label_in(&file, &workload, &key, value, &owner),
+    }
+}
 
 /// What the document says.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -100,7 +126,10 @@ impl Plane {
             let text = serde_json::to_string_pretty(&said);
             change.put.push((key, text.map_err(|error| StoreError::Other(error.to_string()))?));
         }
-        self.apply(&change, who)
+        self.apply_by(&change, who, |documents, version, before| match form_for(before, edit) {
+            Some(form) => Ok(retag(before, form, version, now_ms(), |form| set(form, edit))?),
+            None => compile(documents, version, before, now_ms()).map_err(PlaneError::Policy),
+        })
     }
 
     /// It is not there, which is what was asked for; or a document says it that is not ours.
