@@ -181,7 +181,7 @@ fn provider(members: usize) -> String {
 
 fn shop(port: u16) -> String {
     format!(
-        "tenant: shop\ngroups: {{all: {{select: {{tenant: shop}}}}}}\npolicies: {{shop: {{tier: application, position: 1, rules: [{{name: a, action: allow, from: any, to: any, services: tcp/{port}}}]}}}}\n"
+        "tenant: shop\npolicies: {{shop: {{tier: application, position: 1, rules: [{{name: a, action: allow, from: any, to: any, services: tcp/{port}}}]}}}}\n"
     )
 }
 
