@@ -240,7 +240,8 @@ fn a_rules_conns_are_counted_where_they_live_now() {
     assert_eq!(refused, "drop: rule-conns by rule web");
 }
 
-/// What is saved of an established conn may be a moment old: each end may be a step ahead, once.
+/// What is saved of an established conn may be a moment old: each end may be a step ahead, and once nothing older can be
+/// under way any more, once.
 mod resuming {
     use super::*;
 
@@ -249,8 +250,17 @@ mod resuming {
     /// As `tcp.rs` has it.
     const STEP: u32 = 4 << 20;
 
+    /// As `conntrack/handover.rs` has it.
+    const SETTLE_MS: u64 = 60_000;
+
     fn resumed() -> Script {
         moved(&busy(&all()), &all(), Trust::Resuming).0
+    }
+
+    fn settled() -> Script {
+        let mut nic = resumed();
+        nic.jump_ms(SETTLE_MS);
+        nic
     }
 
     fn out(nic: &mut Script, sequence: u32, acknowledgement: u32) -> String {
@@ -263,7 +273,7 @@ mod resuming {
 
     #[test]
     fn ends_that_went_on_are_found_again_and_then_exact() {
-        let mut nic = resumed();
+        let mut nic = settled();
         // Both went on for two megabytes after the copy was made.
         assert_eq!(out(&mut nic, 2_001_101, 2_009_501), PASSES);
         assert_eq!(back(&mut nic, 2_009_501, 2_001_101), PASSES);
@@ -279,12 +289,26 @@ mod resuming {
         assert_eq!(out(&mut resumed(), edge + 1, 9_501), OUTSIDE);
         assert_eq!(out(&mut resumed(), 1_101, 9_501 + STEP), PASSES);
         assert_eq!(out(&mut resumed(), 1_101, 9_501 + STEP + 1), OUTSIDE);
-        let mut nic = resumed();
+        let mut nic = settled();
         assert_eq!(out(&mut nic, 500_000, 9_501), PASSES);
         assert_eq!(out(&mut nic, 1_500_000, 9_501), OUTSIDE);
         // The other end has its own step yet.
         assert_eq!(back(&mut nic, 1_500_000, 500_000), PASSES);
         assert_eq!(back(&mut nic, 2_500_000, 500_000), OUTSIDE);
+    }
+
+    /// The guest's ring holds an acknowledgement from before the copy's last word, and behind it one of what it got since;
+    /// the other end sends again what it has no acknowledgement of, and nothing newer until it has one.
+    #[test]
+    fn an_old_segment_that_waited_in_a_ring_does_not_spend_the_step() {
+        let mut nic = resumed();
+        assert_eq!(out(&mut nic, 1_101, 9_501 + 10_000), PASSES);
+        assert_eq!(back(&mut nic, 9_501 + 10_000, 1_101), PASSES);
+        assert_eq!(out(&mut nic, 1_101, 9_501 + 200_000), PASSES);
+        assert_eq!(back(&mut nic, 9_501 + 200_000, 1_101), PASSES);
+        nic.jump_ms(SETTLE_MS);
+        assert_eq!(out(&mut nic, 1_101, 9_501 + 200_000), PASSES);
+        assert_eq!(out(&mut nic, 1_101, 9_501 + 200_001), OUTSIDE);
     }
 
     #[test]
@@ -296,7 +320,7 @@ mod resuming {
 
     #[test]
     fn a_conn_that_moves_again_before_an_end_spoke_still_resumes() {
-        let mut first = resumed();
+        let mut first = settled();
         assert_eq!(out(&mut first, 1_101, 9_501), PASSES);
         let (mut second, _) = moved(&first, &all(), Trust::Exact);
         assert_eq!(out(&mut second, 500_000, 9_501), OUTSIDE);

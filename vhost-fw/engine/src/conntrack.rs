@@ -125,6 +125,8 @@ pub(crate) struct Table {
     hash_key: [u64; 2],
     limit: u32,
     unproven_limit: u32,
+    /// Until then segments may come that were sent before the last conns were taken in.
+    settled: Tick,
 }
 
 impl Table {
@@ -137,6 +139,7 @@ impl Table {
             hash_key: halves(hash_key),
             limit: slots,
             unproven_limit: half_open.clamp(1, slots),
+            settled: Tick(0),
         }
     }
 
@@ -276,7 +279,7 @@ impl Table {
         let by_opener = direction == conn.opener();
         let before = conn.state;
         let moved = match l4 {
-            L4::Tcp(segment) => tcp::step(before, &mut conn.windows, by_opener, segment),
+            L4::Tcp(segment) => tcp::step(before, &mut conn.windows, by_opener, segment, now < self.settled),
             L4::Udp(_) | L4::Icmp(_) | L4::Group(_) | L4::Other | L4::Fragment => {
                 datagram::step(before, by_opener, l4).map_or_else(Moved::Refuse, Moved::To)
             }

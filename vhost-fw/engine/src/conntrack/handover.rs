@@ -12,6 +12,10 @@ use super::{Admitted, Closed, ConnId, Table};
 use crate::portable::{PortableConn, Trust};
 use crate::time::Tick;
 
+/// How long a segment sent before a conn was taken in may be under way, in milliseconds: it waits in the guest's ring until
+/// its VMM has connected again, for which Cloud Hypervisor takes up to a minute.
+const SETTLE_MS: u64 = 60_000;
+
 impl Table {
     /// The conn as it leaves, and by what it is allowed; `None` if its time is over.
     pub(crate) fn portable(&self, id: ConnId, now: Tick) -> Option<(PortableConn, Admitted)> {
@@ -91,6 +95,7 @@ impl Table {
         conn.deadline = now.after_ms(arriving.remaining_ms.min(life_ms)).min(conn.ends_at);
         let place = self.store.place(conn).ok_or(Reason::TableFull)?;
         self.index.insert(hash, place);
+        self.settled = now.after_ms(SETTLE_MS);
         Ok(gone)
     }
 }

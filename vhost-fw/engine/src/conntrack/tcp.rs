@@ -77,14 +77,21 @@ pub(super) fn open(syn: &Tcp) -> Windows {
     windows
 }
 
-/// Moves a conn by one segment.
+/// Moves a conn by one segment. While the table is `settling`, segments that were under way when a resuming conn was
+/// taken in may still come: no end's first segment is its newest then.
 #[inline]
-pub(super) fn step(state: State, windows: &mut Windows, by_opener: bool, segment: &Tcp) -> Moved {
+pub(super) fn step(
+    state: State,
+    windows: &mut Windows,
+    by_opener: bool,
+    segment: &Tcp,
+    settling: bool,
+) -> Moved {
     match state {
         State::SynSent => windows.syn_sent(by_opener, segment),
-        State::SynReceived => windows.syn_received(by_opener, segment),
-        State::Established | State::FinWait => windows.open_conn(state, by_opener, segment),
-        State::TimeWait | State::Close => windows.ended(state, by_opener, segment),
+        State::SynReceived => windows.syn_received(by_opener, segment, settling),
+        State::Established | State::FinWait => windows.open_conn(state, by_opener, segment, settling),
+        State::TimeWait | State::Close => windows.ended(state, by_opener, segment, settling),
         State::Asked | State::Answered => Moved::Refuse(Reason::TcpState),
     }
 }
@@ -119,7 +126,7 @@ impl Windows {
         }
     }
 
-    fn syn_received(&mut self, by_opener: bool, segment: &Tcp) -> Moved {
+    fn syn_received(&mut self, by_opener: bool, segment: &Tcp, settling: bool) -> Moved {
         let flags = segment.flags;
         let [opener, answerer] = self.ends;
         match (by_opener, flags.syn(), flags.rst()) {
@@ -146,7 +153,7 @@ impl Windows {
             }
             (_, _, true) => Moved::Refuse(Reason::TcpWindow),
             (true, false, false) if flags.ack() && segment.acknowledgement == answerer.end => {
-                self.open_conn(State::Established, true, segment)
+                self.open_conn(State::Established, true, segment, settling)
             }
             (false, false, false) if flags.ack() && segment.payload == 0 && !flags.fin() => {
                 match self.fits(1, segment) {
@@ -160,7 +167,7 @@ impl Windows {
     }
 
     #[inline]
-    fn open_conn(&mut self, state: State, by_opener: bool, segment: &Tcp) -> Moved {
+    fn open_conn(&mut self, state: State, by_opener: bool, segment: &Tcp, settling: bool) -> Moved {
         let (sender, flags) = (usize::from(!by_opener), segment.flags);
         if flags.syn() {
             return self.syn_on_open_conn(by_opener, segment);
@@ -168,7 +175,7 @@ impl Windows {
         if flags.rst() {
             return self.reset(sender, segment);
         }
-        if let Err(moved) = self.segment(sender, segment) {
+        if let Err(moved) = self.segment(sender, segment, settling) {
             return moved;
         }
         match self.ends {
@@ -201,7 +208,7 @@ impl Windows {
     }
 
     /// After both FINs or a reset: retransmissions pass, nothing new does, and a new incarnation may start.
-    fn ended(&mut self, state: State, by_opener: bool, segment: &Tcp) -> Moved {
+    fn ended(&mut self, state: State, by_opener: bool, segment: &Tcp, settling: bool) -> Moved {
         let (sender, flags) = (usize::from(!by_opener), segment.flags);
         if flags.syn() && !flags.ack() {
             // RFC 6191: beyond the old numbers there is no doubt which incarnation it belongs to.
@@ -226,7 +233,7 @@ impl Windows {
         if after(segment_end(segment), self.end_of(sender).end) {
             return Moved::Refuse(Reason::TcpState);
         }
-        match self.segment(sender, segment) {
+        match self.segment(sender, segment, settling) {
             Ok(()) => Moved::Keep,
             Err(moved) => moved,
         }
@@ -248,12 +255,12 @@ impl Windows {
 
     /// A segment without SYN and RST: checked, and if it fits, what both ends may do next.
     #[inline]
-    fn segment(&mut self, sender: usize, segment: &Tcp) -> Result<(), Moved> {
+    fn segment(&mut self, sender: usize, segment: &Tcp, settling: bool) -> Result<(), Moved> {
         if !segment.flags.ack() {
             return Err(Moved::Refuse(Reason::TcpState));
         }
         if self.is(resuming(sender)) {
-            self.catch_up(sender, segment).map_err(Moved::Refuse)?;
+            self.catch_up(sender, segment, settling).map_err(Moved::Refuse)?;
         } else {
             self.fits(sender, segment).map_err(Moved::Refuse)?;
         }
@@ -270,10 +277,11 @@ impl Windows {
         Ok(())
     }
 
-    /// A resuming end's first segment: what is known of both ends follows it, by one bounded step, if it then fits. From
-    /// then on this end is exact again.
+    /// A resuming end's segment: what is known of both ends follows it, by one bounded step, if it then fits. Once nothing
+    /// sent before the conn was taken in can be under way, this end is exact again. Until then its first segment proves
+    /// little: it may be an old one that waited in a ring, and a newer behind it acknowledges more.
     #[cold]
-    fn catch_up(&mut self, sender: usize, segment: &Tcp) -> Result<(), Reason> {
+    fn catch_up(&mut self, sender: usize, segment: &Tcp, settling: bool) -> Result<(), Reason> {
         let (from, to) = (self.end_of(sender), self.end_of(1 - sender));
         let within = |number: u32, known: u32, window: u32| {
             !after(number, known.wrapping_add(window.max(RESUME_STEP)))
@@ -289,7 +297,9 @@ impl Windows {
         from.max_end = from.max_end.max_seq(segment.sequence);
         to.end = to.end.max_seq(segment.acknowledgement);
         to.max_end = to.max_end.max_seq(to.end);
-        ahead.flags &= !resuming(sender);
+        if !settling {
+            ahead.flags &= !resuming(sender);
+        }
         ahead.fits(sender, segment)?;
         *self = ahead;
         Ok(())
