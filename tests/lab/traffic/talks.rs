@@ -3,7 +3,7 @@
 //! It may know who lives and who has died. It must never know what happens to the guest.
 
 use std::net::UdpSocket;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
@@ -12,6 +12,9 @@ use super::shell::{self, ECHO, GUEST, Shell};
 use super::{Busy, Ends, Met};
 use crate::host::HOST_V4;
 
+/// From one question on the conn of datagrams to the next, until one is answered.
+const REPEAT: Duration = Duration::from_millis(50);
+
 /// The conns that are left.
 #[derive(Debug)]
 pub(crate) struct Talks {
@@ -19,6 +22,8 @@ pub(crate) struct Talks {
     chatty: Conns,
     flow: UdpSocket,
     flow_lives: bool,
+    /// Questions asked of the flow alone.
+    asked: u32,
     patience: Duration,
 }
 
@@ -49,7 +54,11 @@ impl Talks {
         let by_guest = shell::open_conns(guest, &mut idle, count)?;
         let chatty = idle.part(stride);
         told(by_guest, chatty.len());
-        Ok(Self { idle, chatty, flow, flow_lives: true, patience })
+        let mut talks = Self { idle, chatty, flow, flow_lives: true, asked: 0, patience };
+        if talks.ask_flow() > 0 {
+            bail!("the guest does not answer datagrams");
+        }
+        Ok(talks)
     }
 
     /// Lets everybody talk; `number` marks this round's echo requests.
@@ -91,8 +100,37 @@ impl Talks {
         self.flow_lives
     }
 
-    /// Asks the idle conns alone; how many have died.
+    /// Asks the idle conns and the one of datagrams, which forgets sooner than they do; how many have died.
     pub(crate) fn ask_idle(&mut self) -> usize {
-        self.idle.exchange()
+        self.idle.exchange() + self.ask_flow()
     }
+
+    fn ask_flow(&mut self) -> usize {
+        if !self.flow_lives {
+            return 0;
+        }
+        self.asked += 1;
+        let question = [b"alive".as_slice(), &self.asked.to_be_bytes()].concat();
+        self.flow_lives = is_answered(&self.flow, &question, self.patience);
+        usize::from(!self.flow_lives)
+    }
+}
+
+/// Whether the guest sends a question back. Datagrams may be lost, so it is asked more than once.
+fn is_answered(flow: &UdpSocket, question: &[u8], patience: Duration) -> bool {
+    let end = Instant::now() + patience;
+    if flow.set_read_timeout(Some(REPEAT)).is_err() {
+        return false;
+    }
+    while Instant::now() < end {
+        // An unreachable guest is a silence, not an error.
+        let _ = flow.send(question);
+        let mut answer = [0; 64];
+        while let Ok(length) = flow.recv(&mut answer) {
+            if answer.get(..length) == Some(question) {
+                return true;
+            }
+        }
+    }
+    false
 }
