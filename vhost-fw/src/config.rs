@@ -11,6 +11,7 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use fw_control::control_in;
 use fw_model::{MacAddr, NicId};
 
 use crate::handover::Restore;
@@ -373,12 +374,6 @@ pub(crate) fn interface(flag: &str, name: &str) -> Result<String, String> {
 #[must_use]
 pub fn default_control(nic: &NicId) -> PathBuf {
     control_in(Path::new(RUN_DIR), nic)
-}
-
-/// The control socket of a NIC whose folder is in `run_dir`.
-#[must_use]
-pub fn control_in(run_dir: &Path, nic: &NicId) -> PathBuf {
-    run_dir.join(nic.as_str()).join("control.sock")
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use fw_model::{MacAddr, NicId};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::config::{DeviceConfig, control_in};
+use crate::config::DeviceConfig;
 use crate::control::{self, Control, ControlError, Nic as _, SocketFile};
 use crate::crash_copy::{CrashCopy, CrashCopyError};
 use crate::device::{Device, DeviceOptions};
@@ -224,7 +224,7 @@ impl Settled {
             }
             (mac, own) => mac.or(own),
         };
-        let control = config.control.clone().unwrap_or_else(|| control_in(&config.run_dir, &nic));
+        let control = config.control.clone().unwrap_or_else(|| fw_control::control_in(&config.run_dir, &nic));
         Ok(Self { nic, mac, rules, key, control })
     }
 }

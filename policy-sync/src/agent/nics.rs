@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use fw_control::{SOCKET, control_in};
 use fw_model::NicId;
 use tokio::sync::broadcast;
 
@@ -97,14 +98,14 @@ impl Nics {
         let Ok(folders) = fs::read_dir(&self.run_dir) else { return BTreeMap::new() };
         let nic = |folder: fs::DirEntry| {
             let nic: NicId = folder.file_name().to_str()?.parse().ok()?;
-            let socket = fs::metadata(folder.path().join("control.sock")).ok()?;
+            let socket = fs::metadata(folder.path().join(SOCKET)).ok()?;
             Some((nic, (socket.ino(), socket.ctime(), socket.ctime_nsec())))
         };
         folders.filter_map(Result::ok).filter_map(nic).collect()
     }
 
     fn turn(&self, nic: &NicId, before: Option<Enforced>, kept: &Kept) -> Result<Enforced, String> {
-        let socket = self.run_dir.join(nic.as_str()).join("control.sock");
+        let socket = control_in(&self.run_dir, nic);
         let before = match before {
             Some(before) => before,
             None => Enforced { generation: ask(&socket)?, rules: None },

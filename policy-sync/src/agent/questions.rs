@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use fw_control::control_in;
 use fw_model::{Explanation, NicId};
 use tokio::sync::broadcast;
 
@@ -28,5 +29,5 @@ pub(super) fn answer(question: Question, run_dir: PathBuf, reports: broadcast::S
 fn ask(question: &Question, run_dir: &Path) -> Result<Explanation, String> {
     let nic: NicId = question.nic.parse().map_err(|_| "this is no name of a NIC".to_owned())?;
     let probe = serde_json::from_slice(&question.probe).map_err(|error| format!("the question: {error}"))?;
-    explain(&run_dir.join(nic.as_str()).join("control.sock"), probe)
+    explain(&control_in(run_dir, &nic), probe)
 }

@@ -6,8 +6,10 @@
 mod advance;
 mod line;
 pub mod message;
+mod place;
 mod request;
 
 pub use advance::{Advance, Misfit, SetChange, SetsChange, age};
 pub use line::Line;
+pub use place::{SOCKET, control_in};
 pub use request::{PROTOCOL_VERSION, Reply, Request, Terms};

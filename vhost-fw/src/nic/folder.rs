@@ -41,7 +41,7 @@ pub(super) fn make(folder: &Path, uid: u32, gid: u32) -> Result<bool, NicError> 
 /// than a socket that waits for a VMM.
 pub(super) fn is_inhabited(folder: &Path) -> Result<bool, NicError> {
     let mut names = names(folder)?;
-    names.sort_by_key(|name| name != "control.sock");
+    names.sort_by_key(|name| name != fw_control::SOCKET);
     Ok(names.iter().any(|name| listens(&folder.join(name))))
 }
 

@@ -6,13 +6,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fw_control::{Line, Reply, Request};
+use fw_control::{Line, Reply, Request, control_in};
 use fw_model::NicId;
 use serde::Serialize;
 
 use super::record::Record;
 use super::{NicError, at, folder};
-use crate::config::{Form, control_in};
+use crate::config::Form;
 use crate::ctl::table::write_table;
 use crate::uplink::persistent;
 

@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use fw_control::{Line, Reply, Request};
+use fw_control::{Line, Reply, Request, SOCKET};
 
 use super::Finding;
 
@@ -114,7 +114,7 @@ fn nics(run_dir: &Path) -> Vec<Finding> {
 }
 
 fn nic(folder: &Path, name: &str) -> Finding {
-    let socket = folder.join("control.sock");
+    let socket = folder.join(SOCKET);
     let asked = Line::open(&socket, PATIENCE).and_then(|mut line| line.ask(&Request::Stats));
     match asked {
         Ok(Reply::Stats(stats)) => match stats.enforced {
