@@ -6,15 +6,14 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
 use std::time::Duration;
 
-use fw_control::{Line, Reply, Request};
+use fw_control::{Line, Reply, Request, control_in};
 use fw_model::{Direction, Probe, Protocol, VerdictName};
+use fw_tests::control_plane::ControlPlane;
 use fw_tests::process::Process;
 use fw_tests::program;
 use fw_tests::suite::Size;
@@ -51,33 +50,22 @@ policies:
 
 const LABELS: &str = "{web-1: {app: web}, app-1: {app: app}, db-1: {app: db}}";
 
+/// The one host.
+const HOST: &str = "host-a";
+
 struct Plane {
     folder: TempDir,
-    people: u16,
-    agents: u16,
-    serve: Option<Process>,
-    agent: Option<Process>,
+    control: ControlPlane,
     nics: Vec<Process>,
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Plane {
     fn new() -> Self {
         let _ = program::vhost_fw();
         let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        fs::create_dir(folder.path().join("run")).unwrap();
-        fs::set_permissions(folder.path().join("run"), fs::Permissions::from_mode(0o777)).unwrap();
-        let (people, agents) = (free_port(), free_port());
-        let mut plane = Self { folder, people, agents, serve: None, agent: None, nics: Vec::new() };
-        plane.start_serve();
-        let word = plane.must(&["host", "invite", "host-a"]);
-        plane.write("word", &word);
-        plane.enrol("agent").unwrap();
-        plane.start_agent();
+        let mut control = ControlPlane::start(folder.path()).unwrap();
+        control.add_host(HOST).unwrap();
+        let mut plane = Self { folder, control, nics: Vec::new() };
         plane.nics = NICS.iter().map(|nic| plane.start_nic(nic)).collect();
         plane.write("base.yaml", PROVIDER);
         plane
@@ -92,26 +80,9 @@ impl Plane {
         self.path(name)
     }
 
-    fn start_serve(&mut self) {
-        let mut command = Command::new(program::ours("policy-sync").unwrap());
-        let (people, agents) = (format!("127.0.0.1:{}", self.people), format!("127.0.0.1:{}", self.agents));
-        command.args(["serve", "--listen", &people, "--listen-agents", &agents, "--state-dir"]);
-        let mut serve = Process::start("serve", command.arg(self.path("serve")), self.folder.path()).unwrap();
-        let ready = || self.verb(&["history"]).status.success();
-        serve.wait_until(PATIENCE, ready).unwrap();
-        self.serve = Some(serve);
-    }
-
-    fn start_agent(&mut self) {
-        let mut command = Command::new(program::ours("policy-sync").unwrap());
-        command.args(["agent", "--serve", &format!("localhost:{}", self.agents), "--state-dir"]);
-        command.arg(self.path("agent")).arg("--run-dir").arg(self.path("run"));
-        self.agent = Some(Process::start("agent", &mut command, self.folder.path()).unwrap());
-    }
-
     fn start_nic(&self, nic: &str) -> Process {
         let mut command = Command::new(program::vhost_fw());
-        command.args(["--nic", nic, "--uplink", "null", "--run-dir"]).arg(self.path("run"));
+        command.args(["--nic", nic, "--uplink", "null", "--run-dir"]).arg(self.run_dir());
         command.arg("--socket").arg(self.path(&format!("{nic}.vhost"))).arg("--allow-missing-sandbox");
         let _ = fs::remove_file(self.path(&format!("{nic}.vhost")));
         let mut process = Process::start(nic, &mut command, self.folder.path()).unwrap();
@@ -120,56 +91,27 @@ impl Plane {
     }
 
     fn verb_as(&self, token: &Path, words: &[&str]) -> Output {
-        Command::new(program::ours("policy-sync").unwrap())
-            .args(words)
-            .env("PORTCULLIS_SERVE", format!("localhost:{}", self.people))
-            .env("PORTCULLIS_CA", self.path("serve/ca.pem"))
-            .env("PORTCULLIS_TOKEN_FILE", token)
-            .output()
-            .unwrap()
-    }
-
-    fn verb(&self, words: &[&str]) -> Output {
-        self.verb_as(&self.path("serve/admin.token"), words)
+        self.control.verb_as(token, words).unwrap()
     }
 
     fn must(&self, words: &[&str]) -> String {
-        let output = self.verb(words);
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{words:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
-        said
+        self.control.must(words).unwrap()
     }
 
     fn refused(&self, words: &[&str], told: &str) {
-        refused(&self.verb(words), told);
-    }
-
-    fn enrol(&self, state: &str) -> Result<(), String> {
-        let output = self.verb(&[]).status;
-        assert!(!output.success(), "no verb is no command");
-        let output = Command::new(program::ours("policy-sync").unwrap())
-            .args(["enrol", "--serve", &format!("localhost:{}", self.people), "--ca"])
-            .arg(self.path("serve/ca.pem"))
-            .arg("--word-file")
-            .arg(self.path("word"))
-            .arg("--state-dir")
-            .arg(self.path(state))
-            .output()
-            .unwrap();
-        if output.status.success() {
-            Ok(())
-        } else {
-            Err(String::from_utf8_lossy(&output.stderr).into_owned())
-        }
+        refused(&self.control.verb(words).unwrap(), told);
     }
 
     fn apply(&self, owner: &str, name: &str, text: &str) -> String {
-        let file = self.write(&format!("{name}.yaml"), text);
-        self.must(&["apply", "--owner", owner, "-f", &file.display().to_string(), "--wait", "enforced"])
+        self.control.apply(owner, name, text).unwrap()
+    }
+
+    fn run_dir(&self) -> PathBuf {
+        self.control.run_dir(HOST).unwrap()
     }
 
     fn ask(&self, nic: &str, request: &Request) -> Option<Reply> {
-        let socket = self.path("run").join(nic).join("control.sock");
+        let socket = control_in(&self.run_dir(), &nic.parse().unwrap());
         Line::open(&socket, Duration::from_secs(5)).ok()?.ask(request).ok()
     }
 
@@ -259,7 +201,9 @@ fn what_is_wrong_changes_nothing() {
     }
     let nobody = plane.write("nobody", "guess");
     refused(&plane.verb_as(&nobody, &["get", "documents"]), "unknown or has ended");
-    assert!(plane.enrol("second").unwrap_err().contains("was used"));
+    assert!(!plane.control.verb(&[]).unwrap().status.success(), "no verb is no command");
+    let again = plane.control.enrol(&plane.control.word(HOST), &plane.path("second")).unwrap_err();
+    assert!(again.to_string().contains("was used"), "{again}");
     assert_eq!((plane.versions(), plane.generation("web-1")), (version, generation));
     assert!(plane.passes("web-1", 8080) && !plane.passes("web-1", 9090));
 }
@@ -272,7 +216,7 @@ fn a_revoked_host_gets_nothing_more_and_its_nics_stay_as_they_are() {
     plane.must(&["host", "revoke", "host-a"]);
     let file = plane.write("shop.yaml", &shop(9090, LABELS)).display().to_string();
     let words = ["apply", "--owner", "shop", "-f", &file, "--wait", "enforced", "--timeout-s", "1"];
-    let output = plane.verb(&words);
+    let output = plane.control.verb(&words).unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(!output.status.success() && said.contains("NOT ENFORCED  web-1 on host-a"), "{said}");
     assert!(plane.passes("web-1", 8080) && !plane.passes("web-1", 9090));
@@ -283,20 +227,20 @@ fn a_nic_that_comes_while_serve_is_away_gets_what_was_kept() {
     let mut plane = Plane::new();
     plane.apply("provider", "base", PROVIDER);
     plane.apply("shop", "shop", &shop(8080, LABELS));
-    plane.serve = None;
+    plane.control.kill_serve();
     plane.nics.remove(0).kill();
-    plane.agent = None;
-    plane.start_agent();
+    plane.control.kill_agent(HOST);
+    plane.control.start_agent(HOST).unwrap();
     let mut nic = plane.start_nic("web-1");
     nic.wait_until(PATIENCE, || plane.passes("web-1", 8080)).unwrap();
-    plane.agent = None;
+    plane.control.kill_agent(HOST);
     // A kept policy that somebody altered is not put in force: the NIC stays closed.
     nic.kill();
-    let kept = plane.path("agent/policy.kept");
+    let kept = plane.control.state_dir(HOST).join("policy.kept");
     let mut bytes = fs::read(&kept).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&kept, bytes).unwrap();
-    plane.start_agent();
+    plane.control.start_agent(HOST).unwrap();
     let _nic = plane.start_nic("web-1");
     thread::sleep(Duration::from_millis(500));
     assert_eq!(plane.generation("web-1"), 0);
@@ -313,16 +257,12 @@ fn whoever_is_killed_leaves_no_mixture_and_all_converge() {
     for round in 0..rounds {
         let port = if round % 2 == 0 { 9090 } else { 8080 };
         let file = plane.write("shop.yaml", &shop(port, LABELS)).display().to_string();
-        let mut applying = Command::new(program::ours("policy-sync").unwrap());
-        applying.args(["apply", "--owner", "shop", "-f", &file, "--ca"]).arg(plane.path("serve/ca.pem"));
-        applying.args(["--serve", &format!("localhost:{}", plane.people), "--token-file"]);
-        applying.arg(plane.path("serve/admin.token"));
-        let mut applying = Process::start("apply", &mut applying, plane.folder.path()).unwrap();
+        let mut applying = plane.control.begin(&["apply", "--owner", "shop", "-f", &file]).unwrap();
         // Anywhere from before the request to after its end.
         thread::sleep(Duration::from_micros(u64::from(round * 7919 % 40_000_u32)));
         match round % 3 {
-            0 => drop(plane.serve.take()),
-            1 => drop(plane.agent.take()),
+            0 => plane.control.kill_serve(),
+            1 => plane.control.kill_agent(HOST),
             _ => plane.nics.remove(0).kill(),
         }
         for nic in ["web-1", "app-1"] {
@@ -335,8 +275,8 @@ fn whoever_is_killed_leaves_no_mixture_and_all_converge() {
         }
         applying.exit_code(PATIENCE);
         match round % 3 {
-            0 => plane.start_serve(),
-            1 => plane.start_agent(),
+            0 => plane.control.start_serve().unwrap(),
+            1 => plane.control.start_agent(HOST).unwrap(),
             _ => {
                 let nic = plane.start_nic(NICS[0]);
                 plane.nics.insert(0, nic);

@@ -2,6 +2,7 @@
 //!
 //! The real programs, asked by the real verbs. It may know their flags. It must never know what a policy means.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -22,7 +23,9 @@ pub struct ControlPlane {
     folder: PathBuf,
     people: u16,
     agents: u16,
-    running: Vec<Process>,
+    serve: Option<Process>,
+    /// By host.
+    running: BTreeMap<String, Process>,
 }
 
 impl ControlPlane {
@@ -36,15 +39,30 @@ impl ControlPlane {
             folder: folder.to_owned(),
             people: free_port()?,
             agents: free_port()?,
-            running: Vec::new(),
+            serve: None,
+            running: BTreeMap::new(),
         };
-        let (people, agents) = (format!("127.0.0.1:{}", plane.people), format!("127.0.0.1:{}", plane.agents));
+        plane.start_serve()?;
+        Ok(plane)
+    }
+
+    /// Starts serve, for the first time or again.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn start_serve(&mut self) -> Result<()> {
+        let (people, agents) = (format!("127.0.0.1:{}", self.people), format!("127.0.0.1:{}", self.agents));
         let mut command = Command::new(program::ours("policy-sync")?);
         command.args(["serve", "--listen", &people, "--listen-agents", &agents, "--state-dir"]);
-        let mut serve = Process::start("serve", command.arg(folder.join("serve")), folder)?;
-        serve.wait_until(PATIENCE, || plane.verb(&["history"]).is_ok_and(|said| said.status.success()))?;
-        plane.running.push(serve);
-        Ok(plane)
+        let mut serve = Process::start("serve", command.arg(self.folder.join("serve")), &self.folder)?;
+        serve.wait_until(PATIENCE, || self.verb(&["history"]).is_ok_and(|said| said.status.success()))?;
+        self.serve = Some(serve);
+        Ok(())
+    }
+
+    /// Kills serve.
+    pub fn kill_serve(&mut self) {
+        self.serve = None;
     }
 
     /// Where people ask, as `HOST:PORT`.
@@ -70,6 +88,12 @@ impl ControlPlane {
         self.agents
     }
 
+    /// The folder of what the agent of `host` keeps.
+    #[must_use]
+    pub fn state_dir(&self, host: &str) -> PathBuf {
+        self.folder.join(format!("agent-{host}"))
+    }
+
     /// Enrols a host and starts its agent.
     ///
     /// # Errors
@@ -83,18 +107,49 @@ impl ControlPlane {
     /// # Errors
     /// Serve does not let it in, or the agent cannot be started.
     pub fn add_host_at(&mut self, host: &str, port: u16) -> Result<()> {
-        let state = self.folder.join(format!("agent-{host}"));
-        let word = self.folder.join(format!("word-{host}"));
+        let word = self.word(host);
         fs::write(&word, self.must(&["host", "invite", host])?)?;
+        self.enrol(&word, &self.state_dir(host))?;
+        self.start_agent_at(host, port)
+    }
+
+    /// The file with the word by which `host` enrolled.
+    #[must_use]
+    pub fn word(&self, host: &str) -> PathBuf {
+        self.folder.join(format!("word-{host}"))
+    }
+
+    /// Enrols by the word in a file, for an agent that keeps what it has in `state`.
+    ///
+    /// # Errors
+    /// Serve does not let it in.
+    pub fn enrol(&self, word: &Path, state: &Path) -> Result<()> {
         let mut enrol = Command::new(program::ours("policy-sync")?);
         enrol.args(["enrol", "--serve", &self.address(), "--ca"]).arg(self.folder.join("serve/ca.pem"));
-        enrol.arg("--word-file").arg(&word).arg("--state-dir").arg(&state);
-        succeeded(&enrol.output()?)?;
+        enrol.arg("--word-file").arg(word).arg("--state-dir").arg(state);
+        succeeded(&enrol.output()?).map(drop)
+    }
+
+    /// Starts the agent of an enrolled host again.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_agent(&mut self, host: &str) -> Result<()> {
+        self.start_agent_at(host, self.agents)
+    }
+
+    fn start_agent_at(&mut self, host: &str, port: u16) -> Result<()> {
         let mut agent = Command::new(program::ours("policy-sync")?);
-        agent.args(["agent", "--serve", &format!("localhost:{port}"), "--state-dir"]).arg(&state);
-        agent.arg("--run-dir").arg(self.run_dir(host)?);
-        self.running.push(Process::start(&format!("agent-{host}"), &mut agent, &self.folder)?);
+        agent.args(["agent", "--serve", &format!("localhost:{port}"), "--state-dir"]);
+        agent.arg(self.state_dir(host)).arg("--run-dir").arg(self.run_dir(host)?);
+        let agent = Process::start(&format!("agent-{host}"), &mut agent, &self.folder)?;
+        self.running.insert(host.to_owned(), agent);
         Ok(())
+    }
+
+    /// Kills the agent of a host.
+    pub fn kill_agent(&mut self, host: &str) {
+        self.running.remove(host);
     }
 
     /// Runs a verb with the token in `token`.
@@ -102,13 +157,7 @@ impl ControlPlane {
     /// # Errors
     /// The program cannot be run.
     pub fn verb_as(&self, token: &Path, words: &[&str]) -> Result<Output> {
-        Command::new(program::ours("policy-sync")?)
-            .args(words)
-            .env("PORTCULLIS_SERVE", self.address())
-            .env("PORTCULLIS_CA", self.folder.join("serve/ca.pem"))
-            .env("PORTCULLIS_TOKEN_FILE", token)
-            .output()
-            .context("policy-sync")
+        self.order(token, words)?.output().context("policy-sync")
     }
 
     /// Runs a verb as the first admin.
@@ -116,7 +165,27 @@ impl ControlPlane {
     /// # Errors
     /// The program cannot be run.
     pub fn verb(&self, words: &[&str]) -> Result<Output> {
-        self.verb_as(&self.folder.join("serve/admin.token"), words)
+        self.verb_as(&self.admin(), words)
+    }
+
+    /// Starts a verb as the first admin and does not wait for it.
+    ///
+    /// # Errors
+    /// The program cannot be run.
+    pub fn begin(&self, words: &[&str]) -> Result<Process> {
+        Process::start("verb", &mut self.order(&self.admin(), words)?, &self.folder)
+    }
+
+    fn admin(&self) -> PathBuf {
+        self.folder.join("serve/admin.token")
+    }
+
+    fn order(&self, token: &Path, words: &[&str]) -> Result<Command> {
+        let mut command = Command::new(program::ours("policy-sync")?);
+        command.args(words).env("PORTCULLIS_SERVE", self.address());
+        command.env("PORTCULLIS_CA", self.folder.join("serve/ca.pem"));
+        command.env("PORTCULLIS_TOKEN_FILE", token);
+        Ok(command)
     }
 
     /// What a verb prints that ends well.
@@ -135,12 +204,6 @@ impl ControlPlane {
         let file = self.folder.join(format!("{name}.yaml"));
         fs::write(&file, text)?;
         self.must(&["apply", "--owner", owner, "-f", &file.display().to_string(), "--wait", "enforced"])
-    }
-
-    /// Lets serve and the agents live on after their owner; their process ids.
-    #[must_use]
-    pub fn let_go(self) -> Vec<u32> {
-        self.running.into_iter().map(Process::let_go).collect()
     }
 }
 
