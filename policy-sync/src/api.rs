@@ -18,9 +18,11 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
+use policy_compiler::SharedForm;
 use utoipa::OpenApi;
 
 use crate::clock::now_ms;
+use crate::compiled::Wanted;
 use crate::plane::Plane;
 use crate::roles::{Grant, Role, code_of};
 pub(crate) use problem::Problem;
@@ -119,6 +121,11 @@ impl Caller {
         }
         Err(Problem::forbidden(format!("token {name} ({role}) may not write documents of {owner}")))
     }
+}
+
+/// The compiled policy, if there is one yet.
+fn policy(wanted: &Wanted) -> Result<&Arc<SharedForm>, Problem> {
+    wanted.form.as_ref().ok_or_else(|| Problem::not_found("there is no policy yet"))
 }
 
 impl FromRequestParts<Arc<Plane>> for Caller {

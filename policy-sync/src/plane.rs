@@ -80,6 +80,14 @@ pub(crate) enum PlaneError {
     Secret(std::io::Error),
 }
 
+/// What an edit comes to.
+struct Next {
+    documents: Documents,
+    /// Whether they are others than those of before.
+    is_news: bool,
+    step: Step,
+}
+
 /// The control plane.
 pub(crate) struct Plane {
     store: Mutex<Box<dyn Store>>,
@@ -132,17 +140,12 @@ impl Plane {
     /// What would become of the policy.
     pub(crate) fn plan(&self, edit: &Edit) -> Result<Applied, PlaneError> {
         let store = self.store();
-        let (_, step) = self.next(&**store, edit, |documents, version, before| {
-            compile(documents, version, before, now_ms()).map_err(PlaneError::Policy)
-        })?;
-        Ok(applied(&step))
+        Ok(applied(&self.next(&**store, edit, whole)?.step))
     }
 
     /// Makes a new version of the policy, whole or not at all.
     pub(crate) fn apply(&self, edit: &Edit, who: &str) -> Result<Applied, PlaneError> {
-        self.apply_by(edit, who, |documents, version, before| {
-            compile(documents, version, before, now_ms()).map_err(PlaneError::Policy)
-        })
+        self.apply_by(edit, who, whole)
     }
 
     /// As [`Self::apply`], with a way of one's own from what is wanted to what the edited documents come to.
@@ -153,9 +156,9 @@ impl Plane {
         compile: impl FnOnce(&Documents, u64, &Wanted) -> Result<Step, PlaneError>,
     ) -> Result<Applied, PlaneError> {
         let mut store = self.store();
-        let (documents, step) = self.next(&**store, edit, compile)?;
+        let Next { documents, is_news, step } = self.next(&**store, edit, compile)?;
         let base = step.wanted.version.saturating_sub(1);
-        if documents == store.documents(base)? {
+        if !is_news {
             return Ok(Applied { version: base, ..applied(&step) });
         }
         store.commit(&change(base, who, &edit.note, &documents, &step, now_ms()))?;
@@ -182,12 +185,13 @@ impl Plane {
         store: &dyn Store,
         edit: &Edit,
         compile: impl FnOnce(&Documents, u64, &Wanted) -> Result<Step, PlaneError>,
-    ) -> Result<(Documents, Step), PlaneError> {
+    ) -> Result<Next, PlaneError> {
         let head = store.head()?;
         if let Some(base) = edit.base.filter(|base| *base != head) {
             return Err(StoreError::Stale { base, found: head }.into());
         }
-        let mut documents = store.documents(head)?;
+        let now = store.documents(head)?;
+        let mut documents = now.clone();
         for key in &edit.remove {
             if documents.remove(key).is_none() {
                 return Err(StoreError::Missing(format!("document {}/{}", key.owner, key.name)).into());
@@ -214,7 +218,7 @@ impl Plane {
         let step = compile(&documents, head + 1, &before)?;
         let (ms, changed) = (start.elapsed().as_secs_f64() * 1000.0, step.changed.len());
         log::info!("version {}: compiled in {ms:.1} ms, {changed} NICs change", head + 1);
-        Ok((documents, step))
+        Ok(Next { is_news: documents != now, documents, step })
     }
 
     /// A word with which `host` may enrol once.
@@ -300,4 +304,9 @@ fn change(base: u64, who: &str, note: &str, documents: &Documents, step: &Step, 
         nics_gone: step.gone.iter().map(ToString::to_string).collect(),
         at_ms,
     }
+}
+
+/// The whole policy, compiled.
+fn whole(documents: &Documents, version: u64, before: &Wanted) -> Result<Step, PlaneError> {
+    compile(documents, version, before, now_ms()).map_err(PlaneError::Policy)
 }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::documents::need_everything;
-use super::{Caller, Problem, Served, blocking};
+use super::{Caller, Problem, Served, blocking, policy};
 use crate::plane::Plane;
 
 /// Most pairs of addresses and ports that are asked at once.
@@ -39,7 +39,7 @@ pub(super) async fn explain(
     let wanted = Arc::clone(&plane.wanted().borrow());
     let version = wanted.version;
     let (form, answers) = blocking(move || {
-        let form = wanted.form.clone().ok_or_else(|| Problem::not_found("there is no policy yet"))?;
+        let form = Arc::clone(policy(&wanted)?);
         let Asked { source, destination, service } = &asked;
         let answers = form.explain(source, destination, service).map_err(Problem::bad)?;
         Ok((form, answers))
@@ -102,7 +102,7 @@ impl End<'_> {
     async fn ask(self) -> (Value, Option<Vote>) {
         let groups = &self.end.groups;
         let Some(nic) = &self.end.nic else { return (json!({"nic": null, "groups": groups}), None) };
-        let realized = self.plane.realized.nics().remove(nic);
+        let realized = self.plane.realized.nic_of(nic);
         let answer = match (&realized, self.probe) {
             (None, _) => Err("no agent sees this NIC".to_owned()),
             (Some(_), None) => Err("engines are asked about echo requests alone, of all ICMP".to_owned()),

@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use policy_compiler::GroupMember;
 use serde::Serialize;
 
-use super::{Caller, Problem, Served, blocking};
+use super::{Caller, Problem, Served, blocking, policy};
 
 /// Somebody who is in a group.
 #[derive(Debug, Serialize)]
@@ -37,8 +37,7 @@ pub(super) async fn who(
         why: member.why,
     };
     blocking(move || {
-        let form = wanted.form.as_ref().ok_or_else(|| Problem::not_found("there is no policy yet"))?;
-        let members = form.who(&format!("{owner}/{group}")).map_err(Problem::not_found)?;
+        let members = policy(&wanted)?.who(&format!("{owner}/{group}")).map_err(Problem::not_found)?;
         Ok(Json(members.into_iter().map(member).collect()))
     })
     .await

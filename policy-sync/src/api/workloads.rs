@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::apply::{Answer, waited};
 use super::{Caller, Problem, Served, blocking};
 use crate::plane::Plane;
-use crate::plane::tags::{DOCUMENT, TagEdit};
+use crate::plane::tags::{TagEdit, document_of};
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 pub(super) struct Which {
@@ -45,12 +45,12 @@ pub(super) async fn list(
     };
     blocking(move || {
         let tags = wanted.form.iter().flat_map(|form| form.tags()).filter(is_asked);
-        Ok(Json(tags.map(told).collect()))
+        Ok(Json(tags.map(|tag| told(&tag)).collect()))
     })
     .await
 }
 
-fn told(tag: Tagged<'_>) -> Tag {
+fn told(tag: &Tagged<'_>) -> Tag {
     Tag {
         workload: tag.workload.to_string(),
         kind: match tag.kind {
@@ -61,10 +61,7 @@ fn told(tag: Tagged<'_>) -> Tag {
         value: tag.value.to_string(),
         author: tag.author.to_string(),
         // What is set here stands in no document that somebody would look up by line.
-        place: match tag.place.rsplit_once(':') {
-            Some((file, _)) if file.ends_with(DOCUMENT) => file.to_owned(),
-            Some(_) | None => tag.place,
-        },
+        place: document_of(tag).map_or_else(|| tag.place.clone(), ToOwned::to_owned),
     }
 }
 

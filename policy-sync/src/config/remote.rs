@@ -90,6 +90,24 @@ pub struct Asking {
     pub form: Form,
 }
 
+/// Whether a change is waited for.
+#[derive(Debug, Clone, Args)]
+pub struct Waiting {
+    /// Wait until every attached NIC enforces it; exit code 1 names those that do not.
+    #[arg(long, value_name = "WHAT", value_parser = ["enforced"])]
+    pub wait: Option<String>,
+    /// The longest wait, seconds.
+    #[arg(long, value_name = "S", default_value_t = 30)]
+    pub timeout_s: u64,
+}
+
+impl Waiting {
+    /// For how many seconds at most; `None`: not at all.
+    pub(crate) fn seconds(&self) -> Option<u64> {
+        self.wait.as_ref().map(|_| self.timeout_s)
+    }
+}
+
 /// `apply`.
 #[derive(Debug, Clone, Args)]
 pub struct ApplyArgs {
@@ -114,12 +132,9 @@ pub struct ApplyArgs {
     /// Say what would change, and change nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// Wait until every attached NIC enforces it; exit code 1 names those that do not.
-    #[arg(long, value_name = "WHAT", value_parser = ["enforced"])]
-    pub wait: Option<String>,
-    /// The longest wait, seconds.
-    #[arg(long, value_name = "S", default_value_t = 30)]
-    pub timeout_s: u64,
+    /// Whether to wait.
+    #[command(flatten)]
+    pub waiting: Waiting,
 }
 
 /// `get`.
@@ -194,12 +209,9 @@ pub struct Tagging {
     /// It is a label, not a fact.
     #[arg(long)]
     pub label: bool,
-    /// Wait until every attached NIC enforces it; exit code 1 names those that do not.
-    #[arg(long, value_name = "WHAT", value_parser = ["enforced"])]
-    pub wait: Option<String>,
-    /// The longest wait, seconds.
-    #[arg(long, value_name = "S", default_value_t = 30)]
-    pub timeout_s: u64,
+    /// Whether to wait.
+    #[command(flatten)]
+    pub waiting: Waiting,
 }
 
 /// `history`.
@@ -221,12 +233,9 @@ pub struct RollbackArgs {
     pub asking: Asking,
     /// The version whose documents come again.
     pub version: u64,
-    /// Wait until every attached NIC enforces it.
-    #[arg(long, value_name = "WHAT", value_parser = ["enforced"])]
-    pub wait: Option<String>,
-    /// The longest wait, seconds.
-    #[arg(long, value_name = "S", default_value_t = 30)]
-    pub timeout_s: u64,
+    /// Whether to wait.
+    #[command(flatten)]
+    pub waiting: Waiting,
 }
 
 /// Verbs with nothing but where serve is.

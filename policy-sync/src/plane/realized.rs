@@ -133,6 +133,11 @@ impl Realized {
         });
     }
 
+    /// What is known of one NIC; `None` if no agent sees it.
+    pub(crate) fn nic_of(&self, nic: &NicId) -> Option<NicRealized> {
+        self.known().nics.get(nic).cloned()
+    }
+
     /// All NICs that agents see.
     pub(crate) fn nics(&self) -> BTreeMap<NicId, NicRealized> {
         self.known().nics.clone()

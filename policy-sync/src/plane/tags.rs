@@ -4,16 +4,16 @@
 
 use std::collections::BTreeMap;
 
-use policy_compiler::{Change, ChangeError, Name, PROVIDER, SharedForm, TagKind};
+use policy_compiler::{Change, ChangeError, Name, PROVIDER, SharedForm, TagKind, Tagged};
 use serde::{Deserialize, Serialize};
 
-use super::{Applied, Edit, Plane, PlaneError};
+use super::{Applied, Edit, Plane, PlaneError, whole};
 use crate::clock::now_ms;
-use crate::compiled::{Wanted, compile, retag};
+use crate::compiled::{Wanted, retag};
 use crate::store::{Key, StoreError};
 
 /// The document's name.
-pub(crate) const DOCUMENT: &str = "set-by-api";
+const DOCUMENT: &str = "set-by-api";
 /// How often a change is tried again when somebody else was faster.
 const TRIES: usize = 8;
 
@@ -24,11 +24,19 @@ type Tags = BTreeMap<String, BTreeMap<String, String>>;
 /// compiler to refuse.
 fn form_for<'w>(before: &'w Wanted, edit: &TagEdit) -> Option<&'w SharedForm> {
     let form = before.form.as_deref()?;
-    let ours = format!("/{DOCUMENT}:");
-    let is_said = form
-        .tags_of(&edit.workload)
-        .any(|tag| tag.kind == edit.kind && tag.key.as_str() == edit.key && !tag.place.contains(&ours));
-    (!is_said).then_some(form)
+    written(form, edit).is_none_or(|tag| document_of(&tag).is_some()).then_some(form)
+}
+
+/// The label or fact as it stands.
+fn written<'f>(form: &'f SharedForm, edit: &TagEdit) -> Option<Tagged<'f>> {
+    form.tags_of(&edit.workload).find(|tag| tag.kind == edit.kind && tag.key.as_str() == edit.key)
+}
+
+/// The document it was set in by the API; `None` if it stands in one of somebody's own.
+pub(crate) fn document_of<'t>(tag: &'t Tagged<'_>) -> Option<&'t str> {
+    let (file, _line) = tag.place.rsplit_once(':')?;
+    let (_owner, name) = file.split_once('/')?;
+    (name == DOCUMENT).then_some(file)
 }
 
 fn set(form: &mut SharedForm, edit: &TagEdit) -> Result<Change, ChangeError> {
@@ -128,18 +136,14 @@ impl Plane {
         }
         self.apply_by(&change, who, |documents, version, before| match form_for(before, edit) {
             Some(form) => Ok(retag(before, form, version, now_ms(), |form| set(form, edit))?),
-            None => compile(documents, version, before, now_ms()).map_err(PlaneError::Policy),
+            None => whole(documents, version, before),
         })
     }
 
     /// It is not there, which is what was asked for; or a document says it that is not ours.
     fn nothing_to_remove(&self, edit: &TagEdit, version: u64, word: &str) -> Result<Applied, PlaneError> {
         let wanted = self.wanted.borrow();
-        let mut tags = wanted.form.iter().flat_map(|form| form.tags());
-        let found = tags.find(|tag| {
-            tag.kind == edit.kind && tag.workload.as_str() == edit.workload && tag.key.as_str() == edit.key
-        });
-        match found {
+        match wanted.form.as_deref().and_then(|form| written(form, edit)) {
             Some(tag) => Err(PlaneError::WrittenElsewhere(
                 format!("{word} {}", edit.key),
                 edit.workload.clone(),

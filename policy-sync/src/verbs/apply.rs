@@ -25,7 +25,7 @@ pub fn apply(args: &ApplyArgs, out: &mut impl Write) -> Result<ExitCode, VerbErr
         base: args.base,
         note: args.note.clone(),
         dry_run: args.dry_run,
-        wait_enforced_s: args.wait.as_ref().map(|_| args.timeout_s),
+        wait_enforced_s: args.waiting.seconds(),
         ..ApplyRequest::default()
     };
     for path in args.files.iter().map(|path| documents(path)).collect::<Result<Vec<_>, _>>()?.concat() {

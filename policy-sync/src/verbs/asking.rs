@@ -7,11 +7,15 @@ use std::future::Future;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::client::{Client, ClientError};
 use crate::config::Form;
 use crate::config::remote::Asking;
+
+/// What is escaped in a word: all but the unreserved characters of RFC 3986, section 2.3.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'-').remove(b'~');
 
 /// Why a verb did not do what it says.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +43,11 @@ impl Asking {
         let token = Some(token.trim().to_owned());
         Ok(Client { serve: self.serve.clone(), authority: self.ca.clone(), token })
     }
+}
+
+/// A word of the operator's, as a part of a path or query.
+pub(crate) fn escaped(word: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(word, ESCAPED)
 }
 
 /// Runs what asks, on this thread.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::asking::{VerbError, run};
+use super::asking::{VerbError, escaped, run};
 use crate::config::{ExplainArgs, Form};
 
 /// Runs the verb. 0 if every pair is delivered, 1 if one is not or an end does not answer.
@@ -29,15 +29,6 @@ pub fn explain(args: &ExplainArgs, out: &mut impl Write) -> Result<ExitCode, Ver
     }
     let all = answers.iter().all(|pair| text(pair, "verdict") == "delivered");
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// A word as a query may carry it.
-fn escaped(word: &str) -> String {
-    let letter = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'-' => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    };
-    word.bytes().map(letter).collect()
 }
 
 fn show(pair: &Value, out: &mut impl Write) -> io::Result<()> {

@@ -9,7 +9,7 @@ use hyper::Method;
 use serde_json::json;
 
 use super::apply::show_applied;
-use super::asking::{VerbError, run, show};
+use super::asking::{VerbError, escaped, run, show};
 use crate::config::remote::{FactsAct, FactsArgs, Tagging};
 
 /// Runs the verb. 1 if somebody who was waited for does not enforce it.
@@ -21,7 +21,8 @@ pub fn facts(args: &FactsArgs, out: &mut impl Write) -> Result<ExitCode, VerbErr
     let form = args.asking.form;
     let (method, path, body) = match &args.act {
         FactsAct::List { workload } => {
-            let which = workload.as_ref().map_or_else(String::new, |name| format!("?workload={name}"));
+            let which =
+                workload.as_ref().map_or_else(String::new, |name| format!("?workload={}", escaped(name)));
             let rows = run(client.get(&format!("/v1/workloads{which}")))??;
             return show(out, form, &rows, &["workload", "kind", "key", "value", "author", "place"]);
         }
@@ -39,6 +40,7 @@ pub fn facts(args: &FactsArgs, out: &mut impl Write) -> Result<ExitCode, VerbErr
 
 fn path(workload: &str, key: &str, how: &Tagging) -> String {
     let kind = if how.label { "labels" } else { "facts" };
-    let wait = how.wait.as_ref().map_or_else(String::new, |_| format!("?wait-enforced-s={}", how.timeout_s));
-    format!("/v1/workloads/{workload}/{kind}/{key}{wait}")
+    let wait =
+        how.waiting.seconds().map_or_else(String::new, |seconds| format!("?wait-enforced-s={seconds}"));
+    format!("/v1/workloads/{}/{kind}/{}{wait}", escaped(workload), escaped(key))
 }

@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use super::asking::{VerbError, run, show};
+use super::asking::{VerbError, escaped, run, show};
 use crate::config::Form;
 use crate::config::remote::GetArgs;
 
@@ -37,10 +37,11 @@ pub fn get(args: &GetArgs, out: &mut impl Write) -> Result<ExitCode, VerbError> 
             args.what
         )));
     };
+    let (owner, name) = (escaped(first), escaped(second));
     match first {
-        "rules" => writeln!(out, "{:#}", ask(format!("/v1/nics/{second}/rules"))?)?,
+        "rules" => writeln!(out, "{:#}", ask(format!("/v1/nics/{name}/rules"))?)?,
         _ => {
-            let answer = ask(format!("/v1/documents/{first}/{second}{at}"))?;
+            let answer = ask(format!("/v1/documents/{owner}/{name}{at}"))?;
             write!(out, "{}", answer.as_str().unwrap_or_default())?;
         }
     }

@@ -1,4 +1,4 @@
-//! `paper`: shell completions and man pages, made from the command line itself.
+//! `completions` and `man`: shell completions and man pages, made from the command line itself.
 //!
 //! Knows clap's description of the verbs. Never repeats one.
 

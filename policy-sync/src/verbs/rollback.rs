@@ -18,8 +18,7 @@ use crate::config::remote::RollbackArgs;
 /// There is no such version, or serve says no.
 pub fn rollback(args: &RollbackArgs, out: &mut impl Write) -> Result<ExitCode, VerbError> {
     let client = args.asking.client()?;
-    let wait = args.wait.as_ref().map(|_| args.timeout_s);
-    let body = json!({"version": args.version, "wait-enforced-s": wait});
+    let body = json!({"version": args.version, "wait-enforced-s": args.waiting.seconds()});
     let answer = run(client.ask(Method::POST, "/v1/rollback", Some(&body)))??;
     show_applied(&answer, args.asking.form, false, out)
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::asking::{VerbError, run};
+use super::asking::{VerbError, escaped, run};
 use crate::config::remote::{TokenAct, TokenArgs};
 
 /// Runs the verb.
@@ -22,7 +22,9 @@ pub fn token(args: &TokenArgs, out: &mut impl Write) -> Result<ExitCode, VerbErr
             let body = json!({"name": name, "role": role, "tenant": tenant, "expires-in-s": expires_in_s});
             run(client.ask(Method::POST, "/v1/tokens", Some(&body)))??
         }
-        TokenAct::Remove { name } => run(client.ask(Method::DELETE, &format!("/v1/tokens/{name}"), None))??,
+        TokenAct::Remove { name } => {
+            run(client.ask(Method::DELETE, &format!("/v1/tokens/{}", escaped(name)), None))??
+        }
     };
     if let Some(secret) = answer.get("token").and_then(Value::as_str) {
         writeln!(out, "{secret}")?;

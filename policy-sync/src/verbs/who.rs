@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use super::asking::{VerbError, run, show};
+use super::asking::{VerbError, escaped, run, show};
 use crate::config::remote::WhoArgs;
 
 /// Runs the verb.
@@ -17,6 +17,6 @@ pub fn who(args: &WhoArgs, out: &mut impl Write) -> Result<ExitCode, VerbError> 
         return Err(VerbError(format!("`{}`: expected OWNER/GROUP, as shop/web", args.group)));
     };
     let client = args.asking.client()?;
-    let rows = run(client.get(&format!("/v1/groups/{owner}/{group}")))??;
+    let rows = run(client.get(&format!("/v1/groups/{}/{}", escaped(owner), escaped(group))))??;
     show(out, args.asking.form, &rows, &["workload", "addresses", "why"])
 }
